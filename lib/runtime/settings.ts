@@ -1,0 +1,53 @@
+import type { EngineSettings } from "./engines";
+
+/** Where the runner finds its settings, its own code and the engine scripts: one ConfigMap, mounted read-only. */
+export const CONFIG_DIRECTORY = "/etc/cdktf-backup";
+/** The `emptyDir` that the runner and the engine's container share. */
+export const EXCHANGE_DIRECTORY = "/exchange";
+/** The backup volume, mounted in the runner alone. */
+export const TARGET_DIRECTORY = "/backup";
+/** The sentinel's name in the root of the export. */
+export const SENTINEL = ".cdktf-backup-target";
+
+/** Everything the runner is told: `settings.json`, rendered by the construct, read by the runner. */
+export interface Settings {
+  readonly formatVersion: 1;
+  /** The backup's name, unique in its namespace; a metric label and part of every manifest. */
+  readonly backup: string;
+  readonly namespace: string;
+  /** Name of the CronJob, from which a scheduled run is told from a manual one. */
+  readonly cronJob: string;
+  readonly engine: EngineSettings;
+  /** Absent for a job that writes no generation (an integrity check). */
+  readonly target?: TargetSettings;
+  readonly retention?: RetentionSettings;
+  /** Runs on days of the month up to this one only; a manual run always runs. 7 = first week. */
+  readonly lastDayOfMonth?: number;
+  readonly timeZone: string;
+  /** Base URL of the Pushgateway, without `/metrics`. */
+  readonly pushgateway?: string;
+  /** Seconds after which Kubernetes ends the Job (`activeDeadlineSeconds`). */
+  readonly deadlineSeconds: number;
+  /** zstd level for what the engine does not compress itself. */
+  readonly compressionLevel: number;
+}
+
+export interface TargetSettings {
+  /** Mount point of the volume in the runner's container. */
+  readonly mount: string;
+  /** Directory of this backup's generations below the mount; "" for the mount itself. */
+  readonly directory: string;
+  /** What the sentinel file must contain, so that another export is never mistaken for this one. */
+  readonly sentinel: string;
+  /** The command that prepares the export on the NAS, printed where a probe fails. */
+  readonly prepare: string;
+  /** Seconds after which a lock whose holder shows no life may be taken over. */
+  readonly lockLeaseSeconds: number;
+}
+
+export interface RetentionSettings {
+  /** Generations younger than this are kept; absent for a retention by count alone. */
+  readonly keepDays?: number;
+  /** Never fewer proven generations than this, however old. At least 2. */
+  readonly keepLast: number;
+}

@@ -8,6 +8,9 @@ export interface Problem {
   readonly allowed: string;
 }
 
+/** Characters of a value that a message shows. */
+const LONGEST_VALUE = 200;
+
 const brand = Symbol.for("cdktf-backup.ValidationError");
 
 /**
@@ -68,5 +71,27 @@ export class Problems {
 }
 
 function describe({ property, value, allowed }: Problem): string {
-  return `'${property}' must be ${allowed}, but got ${JSON.stringify(value) ?? String(value)}`;
+  return `'${property}' must be ${allowed}, but got ${show(value)}`;
+}
+
+/** A value on one line, as the user would write it, and no longer than a message can carry. */
+function show(value: unknown): string {
+  if (typeof value === "string") return shorten(JSON.stringify(value));
+  // JSON has no word for NaN, Infinity, undefined and big integers.
+  if (typeof value !== "object" || value === null) return String(value);
+  const isPlain = Array.isArray(value) || !("toString" in value) || value.toString === Object.prototype.toString;
+  return shorten(isPlain ? json(value) : String(value));
+}
+
+function json(value: object): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    // It holds itself, or a big integer.
+    return Object.prototype.toString.call(value);
+  }
+}
+
+function shorten(text: string): string {
+  return text.length <= LONGEST_VALUE ? text : `${text.slice(0, LONGEST_VALUE)}...`;
 }

@@ -1,0 +1,21 @@
+export { withoutCreationStacks } from "./creation-stacks";
+export { Duration } from "./duration";
+export { Problems, ValidationError, type Problem } from "./errors";
+export { ImageReference } from "./image-reference";
+export {
+  checkConstructId,
+  checkCronJobName,
+  checkDnsLabel,
+  checkDnsSubdomain,
+  checkLabelValue,
+  checkServiceName,
+  isDnsLabel,
+  isDnsSubdomain,
+  standardLabels,
+  type StandardLabels,
+} from "./names";
+export { Quantity } from "./quantity";
+export { Retention, type KeepDaysOptions } from "./retention";
+export { Schedule, type FirstSundayOptions, type ScheduleOptions } from "./schedule";
+export { ServiceEndpoint, type ServiceEndpointParts } from "./service-endpoint";
+export { isToken, literal } from "./terraform-text";

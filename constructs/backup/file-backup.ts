@@ -1,0 +1,76 @@
+import type { Construct } from "constructs";
+import type { FilesSettings } from "../../lib/runtime/engines/files";
+import type { PodVolume } from "../storage/pod-volume";
+import type { BackupProps } from "./backup";
+import { Backup } from "./backup";
+import { NODE_USER } from "./defaults";
+
+/** One tree of files. */
+export interface FileSource {
+  /** Its name in every generation. */
+  readonly name: string;
+  /** The volume, or with `subPath` the part of it, that is backed up. */
+  readonly volume: PodVolume;
+}
+
+/** Options of {@link FileBackup}. */
+export interface FileBackupProps extends BackupProps {
+  /** What is backed up: one tree or several, all in one generation. */
+  readonly sources: readonly FileSource[];
+  /**
+   * What makes the copy consistent. `snapshot`: the volume is a snapshot. `quiesced`: nothing writes during a run, which is checked.
+   * `crash-consistent`: the application goes on, and a file that changes while it is read is read again.
+   */
+  readonly consistency: FilesSettings["consistency"];
+  /**
+   * Patterns of paths that are left out. They match whole path components at any depth, or with a leading `/` at a source's root alone:
+   * `*` any characters but `/`, `?` one of them, `**` any characters. A trailing `/` means a directory.
+   *
+   * @default - nothing is left out
+   */
+  readonly exclude?: readonly string[];
+  /**
+   * `archive`: one compressed tar archive for each source. `hard-linked`: trees, in which an unchanged file is a hard link into the
+   * generation before.
+   *
+   * @default "archive"
+   */
+  readonly layout?: FilesSettings["layout"];
+}
+
+/**
+ * Backs up trees of files.
+ *
+ * Creates what {@link RunnerCronJob} creates. The pod runs as user 1000 unless told otherwise, and must be able to read the data.
+ */
+export class FileBackup extends Backup {
+  public readonly sources: readonly FileSource[];
+  public readonly consistency: FilesSettings["consistency"];
+  public readonly exclude: readonly string[];
+  public readonly layout: FilesSettings["layout"];
+
+  /** @throws ValidationError */
+  public constructor(scope: Construct, id: string, props: FileBackupProps) {
+    const { sources, consistency, exclude = [], layout = "archive" } = props;
+    super(scope, id, props, (problems) => {
+      const names = sources.map(({ name }) => name);
+      problems.check(sources.length > 0, "sources", names, "at least one");
+      const valid = names.every((name) => /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(name));
+      problems.check(valid, "sources", names, "names of letters, digits, '.', '_' and '-', not beginning with '.' or '-'");
+      problems.check(new Set(names).size === names.length, "sources", names, "named each differently");
+      const usable = exclude.every((pattern) => /[^/]/.test(pattern) && !/\p{Cc}/u.test(pattern));
+      problems.check(usable, "exclude", exclude, "patterns of paths, none of them empty");
+      const trees = sources.map(({ name, volume }) => ({ name, volume, path: `/source/${name}` }));
+      return {
+        application: "files",
+        engine: { kind: "files", sources: trees.map(({ name, path }) => ({ name, path })), exclude, consistency, layout },
+        defaultRunAs: NODE_USER,
+        mounts: trees.map(({ volume, path }) => ({ volume, path })),
+      };
+    });
+    this.sources = sources;
+    this.consistency = consistency;
+    this.exclude = exclude;
+    this.layout = layout;
+  }
+}

@@ -1,0 +1,68 @@
+import type { ImageReference } from "../../lib/image-reference";
+import type { Quantity } from "../../lib/quantity";
+import type { EngineSettings } from "../../lib/runtime/engines";
+import type { Retention } from "../../lib/retention";
+import type { ServiceEndpoint } from "../../lib/service-endpoint";
+import type { IBackupVolume } from "../storage/backup-volume";
+import type { PodVolume } from "../storage/pod-volume";
+import type { Environment } from "./env";
+import type { RunAs } from "./pod-security";
+import type { Resources } from "./resources";
+
+/** What an engine's class adds to the base: all that differs from one engine to the next. */
+export interface JobParts {
+  /** What the runner is asked to do. */
+  readonly command: "backup" | "check-integrity";
+  /** The application, for the label `app.kubernetes.io/name`. */
+  readonly application: string;
+  readonly engine: EngineSettings;
+  /** The pod's user unless the user of the library names another. */
+  readonly defaultRunAs: RunAs;
+  /** Volumes that the runner reads. */
+  readonly mounts?: readonly Mount[];
+  /** What the pod connects to. */
+  readonly endpoints?: readonly ServiceEndpoint[];
+  /** The engine's own container, where its tools are needed. */
+  readonly container?: EngineContainer;
+  /** A token of a ServiceAccount of its own. */
+  readonly token?: ServiceAccountToken;
+  /** Where generations go; absent for a job that writes none. */
+  readonly target?: Target;
+  /** zstd level for what the engine does not compress itself. */
+  readonly compressionLevel?: number;
+}
+
+/** A volume and where a container sees it. */
+export interface Mount {
+  readonly volume: PodVolume;
+  readonly path: string;
+}
+
+/** The container with the engine's own tools, which obeys the runner. */
+export interface EngineContainer {
+  readonly image: ImageReference;
+  /** File of `lib/scripts` that defines the verbs. */
+  readonly script: string;
+  /** More files of the ConfigMap, by name. */
+  readonly files?: { readonly [name: string]: string };
+  readonly environment: Environment;
+  readonly mounts?: readonly Mount[];
+  readonly resources?: Resources;
+  /** Largest size of the directory that the engine and the runner share. */
+  readonly exchangeSize?: Quantity;
+}
+
+/** A token that Kubernetes issues to the pod for one audience. */
+export interface ServiceAccountToken {
+  readonly audience: string;
+  readonly expirationSeconds: number;
+  /** Directory in the runner; the token is the file `token` in it. */
+  readonly directory: string;
+}
+
+/** Where generations go and how long they stay. */
+export interface Target {
+  readonly volume: IBackupVolume;
+  readonly directory: string;
+  readonly retention: Retention;
+}

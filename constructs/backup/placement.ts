@@ -1,0 +1,46 @@
+import type { Affinity } from "./pod-types";
+
+/** Next to which pods a backup runs. */
+export interface Colocation {
+  /** Labels of the application's pods. */
+  readonly labels: { readonly [label: string]: string };
+  /**
+   * `required`: on a node of such a pod only, so a backup of an application that is scaled to zero stays pending.
+   * `preferred`: there if such a pod exists, anywhere otherwise; for applications that may be parked.
+   *
+   * @default "required"
+   */
+  readonly mode?: "required" | "preferred";
+  /** Namespaces of the application's pods. @default - the backup's own */
+  readonly namespaces?: readonly string[];
+}
+
+/** A taint that the pod puts up with. */
+export interface Toleration {
+  /** @default - every key */
+  readonly key?: string;
+  /** @default "Equal" if there is a value, "Exists" otherwise */
+  readonly operator?: "Equal" | "Exists";
+  /** @default - any */
+  readonly value?: string;
+  /** @default - every effect */
+  readonly effect?: "NoSchedule" | "PreferNoSchedule" | "NoExecute";
+}
+
+/** The node is the unit: a volume that is attached to it can be mounted by each of its pods. */
+const TOPOLOGY_KEY = "kubernetes.io/hostname";
+
+/** `affinity` of a pod as the provider writes it. */
+export function renderAffinity(colocation: Colocation): Affinity {
+  const term = {
+    topologyKey: TOPOLOGY_KEY,
+    labelSelector: [{ matchLabels: { ...colocation.labels } }],
+    namespaces: colocation.namespaces === undefined ? undefined : [...colocation.namespaces],
+  };
+  return {
+    podAffinity:
+      colocation.mode === "preferred"
+        ? { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, podAffinityTerm: term }] }
+        : { requiredDuringSchedulingIgnoredDuringExecution: [term] },
+  };
+}

@@ -1,0 +1,57 @@
+import type { Construct } from "constructs";
+import { isRelativePath } from "../storage/nfs-export";
+import type { BackupProps } from "./backup";
+import { Backup } from "./backup";
+import { NODE_USER } from "./defaults";
+import type { SqliteDatabaseProps } from "./sqlite-database";
+import { checkDatabase, inRunner, mountOf } from "./sqlite-database";
+
+/** A file or directory beside the database that belongs to the backup. */
+export interface SideFile {
+  /** Path below the volume's root. */
+  readonly path: string;
+  /** Whether a run fails where it is absent. One that is there but cannot be read always fails. @default true */
+  readonly required?: boolean;
+}
+
+/** Options of {@link SqliteBackup}. */
+export interface SqliteBackupProps extends BackupProps, SqliteDatabaseProps {
+  /** Files and directories that belong to the backup. @default - the database alone */
+  readonly files?: readonly SideFile[];
+}
+
+/**
+ * Backs up a SQLite database while its application runs: checked before and after, together with the files that belong to it.
+ *
+ * Creates what {@link RunnerCronJob} creates. The pod runs as user 1000 unless told otherwise, and must be able to read the data.
+ */
+export class SqliteBackup extends Backup {
+  public readonly database: string;
+  public readonly files: readonly SideFile[];
+  public readonly minTables: number;
+
+  /** @throws ValidationError */
+  public constructor(scope: Construct, id: string, props: SqliteBackupProps) {
+    const { database, files = [], minTables = 1 } = props;
+    super(scope, id, props, (problems) => {
+      checkDatabase(problems, props);
+      for (const { path } of files) problems.check(isRelativePath(path), "files", path, "normalised paths below the volume's root");
+      const unique = new Set([database, ...files.map(({ path }) => path)]).size === files.length + 1;
+      problems.check(unique, "files", files.map(({ path }) => path), "each path once, without the database");
+      return {
+        application: "sqlite",
+        engine: {
+          kind: "sqlite",
+          database: inRunner(database),
+          minTables,
+          files: files.map(({ path, required = true }) => ({ path: inRunner(path), required })),
+        },
+        defaultRunAs: NODE_USER,
+        mounts: [mountOf(props)],
+      };
+    });
+    this.database = database;
+    this.files = files;
+    this.minTables = minTables;
+  }
+}

@@ -1,0 +1,23 @@
+import type { Construct } from "constructs";
+import { VaultRaftBackup } from "../constructs/backup";
+import { Retention } from "../lib";
+import { ServiceStack } from "./service-stack";
+import { site } from "./site";
+
+/** Vault's integrated storage, every week. */
+export class VaultStack extends ServiceStack {
+  public constructor(scope: Construct, id: string) {
+    super(scope, id);
+    const { vault, pushgateway } = site;
+
+    new VaultRaftBackup(this, "vault-backup", {
+      namespace: vault.namespace,
+      schedule: vault.schedule,
+      endpoint: vault.endpoint,
+      role: vault.role,
+      volume: this.backupVolume("vault-volume", vault.namespace, vault.volume),
+      retention: Retention.keepDays(30),
+      pushgateway,
+    });
+  }
+}

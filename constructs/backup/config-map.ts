@@ -14,7 +14,7 @@ export interface ConfigData {
 
 /** Everything that varies reaches the pod as a file, never inside text that a shell, the kubelet or Terraform reads. */
 export function renderConfigData(settings: Settings, container: EngineContainer | undefined): ConfigData {
-  const files = { "runner.js": runnerFile(), ...(container === undefined ? {} : engineFiles(container)) };
+  const files = { "runner.js": runnerFile(settings.engine.kind), ...(container === undefined ? {} : engineFiles(container)) };
   const data: { [file: string]: string } = {};
   const hash = createHash("sha256");
   for (const [name, file] of Object.entries(files)) {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { runnerBundle } from "../../lib/runner-bundle";
+import type { EngineSettings } from "../../lib/runtime/engines";
 import { literal } from "../../lib/terraform-text";
 
 /** A file of the ConfigMap, as Terraform must be given it, and the hash of what arrives. */
@@ -14,9 +15,9 @@ export interface ConfigFile {
 const DIRECTORY = join(__dirname, "..", "..", "lib", "scripts");
 const cache = new Map<string, ConfigFile>();
 
-/** The runner's program. Read, escaped and hashed once, as it is the bulk of every ConfigMap. */
-export function runnerFile(): ConfigFile {
-  return cached("runner.js", runnerBundle);
+/** The runner's program for an engine. Read, escaped and hashed once, as it is the bulk of every ConfigMap. */
+export function runnerFile(kind: EngineSettings["kind"]): ConfigFile {
+  return cached(`runner/${kind}.js`, () => runnerBundle(kind));
 }
 
 /** A script of `lib/scripts`, read once. */

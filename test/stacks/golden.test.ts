@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { App, Testing } from "cdktf";
 import { literal } from "../../lib";
 import { CHECKSUM_ANNOTATION } from "../../constructs/backup";
@@ -15,10 +15,10 @@ const update = process.env["UPDATE_GOLDEN"] === "1";
 
 /** Code is tested elsewhere; here its name stands for it, so that a golden file changes only with what a stack declares. */
 const code = new Map(
-  ["dist/runner.js", ...readdirSync(join(root, "lib/scripts")).map((name) => `lib/scripts/${name}`)].map((file) => [
-    literal(readFileSync(join(root, file), "utf8")),
-    `<${basename(file)}>`,
-  ]),
+  ["dist/runner", "lib/scripts"]
+    .flatMap((directory) => readdirSync(join(root, directory), { withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => [literal(readFileSync(join(entry.parentPath, entry.name), "utf8")), `<${entry.name}>`]),
 );
 
 const stacks = addStacks(Testing.app()).map((stack) => ({ id: stack.node.id, json: JSON.parse(Testing.synth(stack, true)) as Json }));

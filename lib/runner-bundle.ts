@@ -1,19 +1,26 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { EngineSettings } from "./runtime/engines";
 
-/** `dist/runner.js`, seen from `dist/lib` and from `lib`. */
-const PLACES = [join(__dirname, "..", "runner.js"), join(__dirname, "..", "dist", "runner.js")];
-let text: string | undefined;
+/** Where `npm run build` puts them, seen from `dist/lib` and from `lib`. */
+const PLACES = [join(__dirname, ".."), join(__dirname, "..", "dist")];
+const texts = new Map<string, string>();
 
 /**
- * The runner's program, one readable file for the pods' ConfigMap. Read once.
+ * The runner's program, one readable file for a pod's ConfigMap. Read once.
+ *
+ * @param kind the engine that it has to know @default - all of them
  * @throws Error where it was not built
  */
-export function runnerBundle(): string {
+export function runnerBundle(kind?: EngineSettings["kind"]): string {
+  const name = kind === undefined ? "runner.js" : join("runner", `${kind}.js`);
+  let text = texts.get(name);
   if (text === undefined) {
-    const place = PLACES.find((path) => existsSync(path));
-    if (place === undefined) throw new Error(`the runner is not built: no file at ${PLACES.join(" or ")}; run: npm run build`);
-    text = readFileSync(place, "utf8");
+    const places = PLACES.map((place) => join(place, name));
+    const found = places.find((place) => existsSync(place));
+    if (found === undefined) throw new Error(`the runner is not built, there is no file at ${places.join(" or ")}; run: npm run build`);
+    text = readFileSync(found, "utf8");
+    texts.set(name, text);
   }
   return text;
 }

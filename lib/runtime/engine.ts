@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import type { Agent } from "./agent";
-import type { Fingerprint, ManifestFile } from "./manifest";
+import type { Fingerprint, Manifest, ManifestFile } from "./manifest";
 
 /** How an engine adds an artefact to the generation that is being written. */
 export interface StoreOptions {
@@ -8,6 +8,12 @@ export interface StoreOptions {
   readonly compress?: boolean;
   /** Sees every chunk before compression, in order (a parser, a trailer check). @default - nothing */
   readonly inspect?: (chunk: Buffer) => void;
+}
+
+/** A generation that exists, to be read only. */
+export interface Previous {
+  readonly directory: string;
+  readonly manifest: Manifest;
 }
 
 /** What the core hands an engine for one run. */
@@ -26,6 +32,8 @@ export interface Run {
   store(name: string, source: Readable, options?: StoreOptions): Promise<ManifestFile>;
   /** Reads an artefact back from the target, decompressed; fails unless every byte decodes and nothing follows. */
   open(file: ManifestFile): Readable;
+  /** The newest valid generation of this backup, where there is one: unchanged files can be links to its files. */
+  readonly previous?: Previous;
   /** The engine's container. Engines that have none must not touch it. */
   readonly agent: Agent;
 }

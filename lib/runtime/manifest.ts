@@ -21,6 +21,11 @@ export interface ManifestFile {
   readonly sha256: string;
   /** Size after decompression, where the runner compressed it. */
   readonly uncompressedBytes?: number;
+  /**
+   * Where the file lists a tree that is stored beside it, too large to be named here: bytes of those of its files that this
+   * generation does not share with the one before.
+   */
+  readonly treeBytes?: number;
 }
 
 /** The record that makes a directory a generation: written last, fsynced, then the directory is renamed. */

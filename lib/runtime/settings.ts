@@ -6,6 +6,8 @@ export const CONFIG_DIRECTORY = "/etc/cdktf-backup";
 export const EXCHANGE_DIRECTORY = "/exchange";
 /** The backup volume, mounted in the runner alone. */
 export const TARGET_DIRECTORY = "/backup";
+/** The `emptyDir` that the runner has for itself. */
+export const SCRATCH_DIRECTORY = "/scratch";
 /** The sentinel's name in the root of the export. */
 export const SENTINEL = ".cdktf-backup-target";
 

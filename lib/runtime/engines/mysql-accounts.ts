@@ -1,0 +1,50 @@
+import type { Run } from "../engine";
+import { query, quoteName, quoteText } from "./mysql-sql";
+
+/** Accounts that every server has and that belong to the server. */
+const RESERVED = ["mariadb.sys", "mysql.infoschema", "mysql.session", "mysql.sys", "PUBLIC"];
+/** An account by host name on a server that does not resolve names: in the table, but unknown to the server. */
+const NO_SUCH_ACCOUNT = /ERROR (1141|1133) /;
+const CREATE = "CREATE USER ";
+const HEADER = `-- Accounts, roles and grants. Apply it after the databases: a grant on a table needs the table.
+-- An account that exists keeps its password: CREATE USER IF NOT EXISTS leaves it alone, and no other statement here sets one.
+-- An account that does not exist comes back with the password of the day of the backup.
+`;
+
+/** Statements that make the server's accounts, roles and grants anew, without touching an account that exists. */
+export async function accountsSql(run: Run, isMariaDb: boolean): Promise<string> {
+  const role = isMariaDb ? "is_role" : "'N'";
+  const rows = await query(run.agent, [`SELECT ${role}, User, Host, '.' FROM mysql.user ORDER BY 1, 2, 3`]);
+  const roles: string[] = [];
+  const users: string[] = [];
+  const grants: string[] = [];
+  for (const [isRole = "", user = "", host = ""] of rows) {
+    if (RESERVED.includes(user)) continue;
+    const name = isRole === "Y" ? quoteText(user) : `${quoteText(user)}@${quoteText(host)}`;
+    if (isRole === "Y") roles.push(`CREATE ROLE IF NOT EXISTS ${quoteName(user)}`);
+    try {
+      const create = isRole === "Y" ? [] : [`SHOW CREATE USER ${name}`];
+      for (const [statement = ""] of await query(run.agent, [...create, `SHOW GRANTS FOR ${name}`])) {
+        if (statement.startsWith(CREATE)) users.push(statement.replace(CREATE, `${CREATE}IF NOT EXISTS `));
+        else grants.push(withoutPassword(statement));
+      }
+    } catch (error) {
+      if (!NO_SUCH_ACCOUNT.test((error as Error).message)) throw error;
+      run.log(`warning: the account ${name} is not in effect on the server, so it is not in the backup`);
+    }
+  }
+  // MySQL's roles are users, and must be there before another user has them for its default.
+  users.sort((a, b) => Number(a.includes(" DEFAULT ROLE ")) - Number(b.includes(" DEFAULT ROLE ")));
+  return HEADER + [...roles, ...users, ...grants].map((statement) => `${statement};\n`).join("");
+}
+
+const NAME = "`(?:[^`]|``)*`";
+const GRANT = new RegExp(`^(GRANT (?:[^\`]|${NAME})*? TO ${NAME}(?:@${NAME})?)(.*)$`, "s");
+
+/** MariaDB's GRANT USAGE repeats how the account logs in, and would set the password of an account that exists. */
+function withoutPassword(statement: string): string {
+  if (!statement.startsWith("GRANT ")) return statement;
+  const [, head, tail = ""] = GRANT.exec(statement) ?? [];
+  if (head === undefined) throw new Error("the server describes a grant in a form that is not known, so it may hold a password");
+  return head + (/ WITH (?:ADMIN|GRANT) OPTION/.exec(tail.replace(/'(?:[^']|'')*'/g, "''"))?.[0] ?? "");
+}

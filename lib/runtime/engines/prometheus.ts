@@ -1,0 +1,118 @@
+import { access, constants, lstat, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import type { Dump, Engine, Run } from "../engine";
+import { jsonOf, send, type HttpOptions } from "../http-client";
+import { reasonOf } from "../log";
+import { type BlockFacts, isBlock, parseMeta, readBlocks, totals } from "../tsdb-blocks";
+import { TreeArchive } from "../tree-archive";
+
+export interface PrometheusSettings {
+  readonly kind: "prometheus";
+  /** e.g. `http://prometheus-server.monitoring:80` */
+  readonly address: string;
+  /** Path in the runner of the server's data directory (`--storage.tsdb.path`). Snapshots are removed from it. */
+  readonly data: string;
+}
+
+/** Name of a snapshot: the server's clock and a random number. */
+const SNAPSHOT = /^\d{8}T\d{6}Z-[0-9a-f]{1,16}$/;
+/** The server answers when the snapshot is made, for which it writes the newest two hours out. */
+const SNAPSHOT_MS = 1_800_000;
+const ENABLE = "start the server with --web.enable-admin-api";
+
+/** A snapshot of the server's blocks, the newest samples included, as `snapshot.tar.zst`. */
+export class PrometheusEngine implements Engine {
+  public constructor(private readonly settings: PrometheusSettings) {}
+
+  public async preflight(run: Run): Promise<{ readonly versions: { readonly [tool: string]: string } }> {
+    const build = (await this.ask(run, "status/buildinfo")) as { readonly version?: string };
+    const flags = (await this.ask(run, "status/flags")) as { readonly [flag: string]: string };
+    if (flags["web.enable-admin-api"] !== "true") throw new Error(`Prometheus at ${this.settings.address}: its admin API is disabled; ${ENABLE}`);
+    await this.assertRemovable(run);
+    return { versions: { prometheus: build.version ?? "unknown" } };
+  }
+
+  public async dump(run: Run): Promise<Dump> {
+    const { name } = (await this.ask(run, "admin/tsdb/snapshot", { method: "POST", silenceMs: SNAPSHOT_MS })) as { readonly name?: string };
+    // It becomes part of a path that is removed.
+    if (name === undefined || !SNAPSHOT.test(name)) throw new Error(`Prometheus at ${this.settings.address} made a snapshot of an unexpected name: ${name}`);
+    const path = join(this.settings.data, "snapshots", name);
+    let dump: Dump;
+    try {
+      dump = await this.archive(run, name, path);
+    } catch (error) {
+      await remove(path).catch((left: unknown) => run.log(`warning: ${reasonOf(left)}`));
+      throw error;
+    }
+    await remove(path);
+    return dump;
+  }
+
+  public async verify(run: Run, { files, fingerprint }: Dump): Promise<readonly string[]> {
+    const [file] = files;
+    if (file === undefined) throw new Error("there is no snapshot");
+    const found = totals(await readBlocks(run.open(file), join(run.scratch, "index")));
+    if (!isDeepStrictEqual(found, fingerprint)) throw new Error("the blocks on the target are not those of the snapshot");
+    return [`every chunk and series of the snapshot was read back from the target: ${found.samples} samples, as many as the server says`];
+  }
+
+  private async archive(run: Run, name: string, path: string): Promise<Dump> {
+    const found = await lstat(path).catch(() => undefined);
+    if (found?.isDirectory() !== true) {
+      throw new Error(`Prometheus made the snapshot ${name}, which is not at ${path}: mount the server's data volume there, the directory of --storage.tsdb.path`);
+    }
+    const blocks = await this.blocks(path);
+    const fingerprint = totals(blocks);
+    if (fingerprint.samples === 0) throw new Error("the snapshot holds no sample");
+    const file = await run.store("snapshot.tar", new TreeArchive([{ path }], { signal: run.signal }).stream());
+    run.log(`${fingerprint.samples} samples of ${fingerprint.series} series in ${blocks.length} blocks`);
+    return { files: [file], fingerprint };
+  }
+
+  private async blocks(path: string): Promise<readonly BlockFacts[]> {
+    const blocks: BlockFacts[] = [];
+    for (const name of (await readdir(path)).sort()) {
+      if (!isBlock(name)) continue;
+      const meta = await readFile(join(path, name, "meta.json"), "utf8").catch((error: unknown) => {
+        throw new Error(`the snapshot's block ${name} has no meta.json: ${reasonOf(error)}`);
+      });
+      blocks.push(parseMeta(name, meta));
+    }
+    return blocks;
+  }
+
+  private async ask(run: Run, path: string, options: Partial<HttpOptions> = {}): Promise<object> {
+    const { address } = this.settings;
+    const answer = await send(new URL(`api/v1/${path}`, address.replace(/\/*$/, "/")), { ...options, signal: run.signal }).catch((error: Error) => {
+      throw run.signal.aborted ? error : new Error(`Prometheus at ${address}: ${error.message}`);
+    });
+    const { status, error, data } = await jsonOf(answer);
+    if (answer.statusCode === 200 && status === "success" && typeof data === "object" && data !== null) return data;
+    const reason = typeof error === "string" ? error : `HTTP ${answer.statusCode}`;
+    throw new Error(`Prometheus at ${address}: ${reason}${/admin APIs disabled/.test(reason) ? `; ${ENABLE}` : ""}`);
+  }
+
+  /** A snapshot that cannot be removed is better not made. */
+  private async assertRemovable(run: Run): Promise<void> {
+    const { data } = this.settings;
+    const snapshots = join(data, "snapshots");
+    const others = await readdir(snapshots).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if ((others?.length ?? 0) > 0) run.log(`warning: ${snapshots} holds snapshots that are not removed, because others may need them: ${others?.join(", ")}`);
+    await access(others === undefined ? data : snapshots, constants.W_OK | constants.X_OK).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") throw new Error(`${data} does not exist: mount the server's data volume there`);
+      const who = `uid ${process.getuid?.()}, gid ${process.getgid?.()}`;
+      throw new Error(`a snapshot in ${snapshots} could not be removed by ${who} (${error.code}): mount the volume writable and run as the server's user`);
+    });
+  }
+}
+
+/** A snapshot that stays keeps the disk space of every block in it for ever. */
+async function remove(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true }).catch((error: unknown) => {
+    throw new Error(`the snapshot ${path} cannot be removed, do so by hand: ${reasonOf(error)}`);
+  });
+}

@@ -1,0 +1,5 @@
+import { start } from "./commands";
+import { engineFor } from "./engines";
+import { checkIntegrity } from "./engines/sqlite-integrity";
+
+start({ engineFor, checkIntegrity });

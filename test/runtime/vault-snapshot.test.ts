@@ -1,0 +1,95 @@
+import { Readable } from "node:stream";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { inspectSnapshot, type SnapshotFacts } from "../../lib/runtime/vault-snapshot";
+import { makeSnapshot, type SnapshotOptions } from "../helpers/vault-snapshot";
+
+const inspect = (data: Buffer, chunk = 1000): Promise<SnapshotFacts> => {
+  const pieces = Array.from({ length: Math.ceil(data.length / chunk) }, (_, at) => data.subarray(at * chunk, (at + 1) * chunk));
+  return inspectSnapshot(Readable.from(pieces), data.length);
+};
+
+test("says what raft says of a snapshot, however its bytes arrive", async () => {
+  for (const chunk of [1, 999, 1_000_000]) {
+    expect(await inspect(makeSnapshot({ state: Buffer.alloc(4321, "sealed") }), chunk)).toEqual({
+      index: 1234,
+      term: 5,
+      version: 1,
+      stateBytes: 4321,
+      servers: [
+        { id: "vault-0", address: "vault-0.vault-internal:8201", voter: true },
+        { id: "vault-1", address: "vault-1.vault-internal:8201", voter: true },
+        { id: "vault-2", address: "vault-2.vault-internal:8201", voter: false },
+      ],
+    });
+  }
+});
+
+test("reads large ones whole", async () => {
+  expect(await inspect(makeSnapshot({ state: Buffer.alloc(20_000_000, "sealed") }), 65_536)).toMatchObject({ stateBytes: 20_000_000 });
+});
+
+describe("fails when", () => {
+  const whole = makeSnapshot({ state: Buffer.alloc(700, "0123456789") });
+
+  test("it is cut at any byte", async () => {
+    for (let length = 0; length < whole.length; length++) {
+      await expect(inspect(whole.subarray(0, length))).rejects.toThrow(/^the snapshot cannot be restored: (unexpected end of file|the archive is cut)/);
+    }
+  });
+
+  test("any byte is another one, unless what it decodes to is the same", async () => {
+    for (let at = 0; at < whole.length; at++) {
+      const changed = Buffer.from(whole);
+      changed[at] = (changed[at] ?? 0) ^ 0x10;
+      const failure = await inspect(changed).then(() => undefined, (error: Error) => error.message);
+      if (failure === undefined) expect(gunzipSync(changed).equals(gunzipSync(whole))).toBe(true);
+      else expect(failure).toMatch(/^the snapshot cannot be restored: ./);
+    }
+  });
+
+  test.each([
+    ["zeros", Buffer.alloc(10)],
+    ["text", Buffer.from("<html>gateway timeout</html>")],
+    ["another archive", whole],
+    ["something compressed", gzipSync("x")],
+  ])("%s follow it", async (_what, more) => {
+    await expect(inspect(Buffer.concat([whole, more]))).rejects.toThrow(/^the snapshot cannot be restored: ./);
+  });
+
+  test("something follows the archive within the compression", async () => {
+    await expect(inspect(gzipSync(Buffer.concat([gunzipSync(whole), Buffer.from("x")])))).rejects.toThrow("something follows the archive's end");
+  });
+
+  test.each<readonly [when: string, options: SnapshotOptions, reason: string]>([
+    ["the state has one bit changed", { change: flip("state.bin") }, "the SHA-256 of state.bin is not the one in SHA256SUMS"],
+    ["meta.json has one bit changed", { change: flip("meta.json") }, "the SHA-256 of meta.json is not the one in SHA256SUMS"],
+    ["the sums have one bit changed", { change: flip("SHA256SUMS") }, "the SHA-256 of meta.json is not the one in SHA256SUMS"],
+    ...["meta.json", "state.bin", "SHA256SUMS", "SHA256SUMS.sealed"].map(
+      (name) => [`${name} is missing`, { change: (members: Map<string, Buffer>) => void members.delete(name) }, `it lacks ${name}`] as const,
+    ),
+    ["the sealed sums are empty", { change: (members) => void members.set("SHA256SUMS.sealed", Buffer.alloc(0)) }, "its member SHA256SUMS.sealed is empty"],
+    ["the state is empty", { state: Buffer.alloc(0) }, "its member state.bin is empty"],
+    ["it has another member", { change: (members) => void members.set("more", Buffer.from("x")) }, 'it has an unexpected member "more"'],
+    ["its index is 0", { meta: { Index: 0 } }, "its index is 0 and its term 5"],
+    ["its term is missing", { meta: { Term: undefined } }, "its index is 1234 and its term undefined"],
+    ["its size is another one", { meta: { Size: 17 } }, "meta.json says 17 bytes of state, and 5000 are there"],
+    ["it has no server", { meta: { Configuration: { Servers: [] } } }, "its configuration has no server"],
+    ["it has no configuration", { meta: { Configuration: undefined } }, "its configuration has no server"],
+  ])("%s", async (_when, options, reason) => {
+    await expect(inspect(makeSnapshot(options))).rejects.toThrow(`the snapshot cannot be restored: ${reason}`);
+  });
+
+  test("it is no snapshot at all", async () => {
+    for (const data of [Buffer.from(""), gzipSync(""), Buffer.from('{"errors":["permission denied"]}'), gzipSync("x".repeat(2000))]) {
+      await expect(inspect(data)).rejects.toThrow(/^the snapshot cannot be restored: ./);
+    }
+  });
+});
+
+function flip(name: string): (members: Map<string, Buffer>) => void {
+  return (members) => {
+    const data = Buffer.from(members.get(name) ?? "");
+    data[3] = (data[3] ?? 0) ^ 1;
+    members.set(name, data);
+  };
+}

@@ -1,0 +1,344 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import type { Dump } from "../../lib/runtime/engine";
+import { PostgresEngine } from "../../lib/runtime/engines/postgres";
+import { ArchiveReader } from "../../lib/runtime/engines/postgres-archive";
+import { FACTS } from "../../lib/runtime/engines/postgres-sql";
+import { withAgent } from "../helpers/agent-run";
+import { hostProgram } from "../helpers/pod";
+import { temporaryDirectory } from "../helpers/process";
+import { Postgres } from "../helpers/servers/postgres";
+import { addRole, backUp, environment, failure, instead, SETTINGS, succeeded, synthesise, withEngine } from "./postgres-setup";
+
+let server: Postgres;
+
+beforeAll(async () => {
+  server = await Postgres.start();
+  server.sql("CREATE DATABASE app; CREATE DATABASE other; CREATE DATABASE hollow; CREATE DATABASE unwanted");
+  server.sql("CREATE TABLE big (id serial PRIMARY KEY, t text); INSERT INTO big (t) SELECT md5(i::text) FROM generate_series(1, 60000) i", "app");
+  server.sql("CREATE TABLE small (id int PRIMARY KEY, t text); INSERT INTO small SELECT i, 'x' FROM generate_series(1, 5000) i", "app");
+  server.sql("SELECT lo_create(0)", "app");
+  server.sql("CREATE TABLE big (id serial PRIMARY KEY, t text); INSERT INTO big (t) VALUES ('of the other')", "other");
+  addRole(server, ["app", "other", "hollow", "postgres"]);
+  server.sql("ALTER ROLE backup SET lo_compat_privileges = on");
+});
+
+afterAll(() => server?.stop());
+
+const NOT_APP = 'case "$PGDATABASE" in app) ;; *) exec real "$@" ;; esac\n';
+
+describe("fails when", () => {
+  test("expected databases are missing, and names them", async () => {
+    const json = synthesise({ expectDatabases: ["app", "rybbit", "woodpecker"] });
+    expect(failure(await backUp({ json }))).toBe(
+      'expected databases are missing: "rybbit", "woodpecker"; those that can be dumped are "app", "hollow", "other", "postgres"',
+    );
+  });
+
+  test("an expected database allows no connections", async () => {
+    server.sql("ALTER DATABASE hollow ALLOW_CONNECTIONS false");
+    const reason = failure(await backUp({ json: synthesise({ expectDatabases: ["hollow"] }) }));
+    server.sql("ALTER DATABASE hollow ALLOW_CONNECTIONS true");
+    expect(reason).toMatch(/^expected databases are missing: "hollow"; /);
+  });
+
+  test("there is nothing to dump", async () => {
+    const json = synthesise({ excludeDatabases: ["app", "other", "hollow", "postgres", "unwanted"] });
+    expect(failure(await backUp({ json }))).toBe("the server has no database to dump");
+  });
+
+  test("the password is wrong", async () => {
+    expect(failure(await backUp({ password: "guess" }))).toMatch(/^query failed: .*FATAL: +password authentication failed for user "backup"$/);
+  });
+
+  test("the server is down", async () => {
+    await server.stop();
+    try {
+      expect(failure(await backUp())).toMatch(/^query failed: psql: error: connection to server at .* failed: Connection refused$/);
+    } finally {
+      await server.up();
+    }
+  });
+
+  test("the server is newer than the program, before anything is dumped", async () => {
+    const images = instead("pg_dump", "exit 1");
+    const path = images["docker.io/library/postgres"]?.programs?.pg_dump ?? "";
+    writeFileSync(path, "#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.13'\n");
+    expect(failure(await backUp({ images }))).toMatch(/^pg_dump 14.13 cannot dump a server of version 15\S* .*: the image must have version 15 or later$/);
+  });
+
+  test.each([
+    ["is cut in half", 'real "$@" | head -c 900000', /^decode failed: pg_restore: error: could not read from input file: end of file$/],
+    ["lacks its last byte", 'real "$@" > "$EXCHANGE/d"; head -c -1 "$EXCHANGE/d"', /^decode failed: .*end of file$/],
+    ["has a bit flipped in its contents", 'real "$@" | sed "1s/PGDMP/PGDMQ/"', /^decode failed: .*not appear to be a valid archive$/],
+    ["is empty", ":", /^decode failed: .*input file is too short/],
+    ["is of another database", 'PGDATABASE=other; unset SNAPSHOT; exec real --format=custom --compress=0 --quote-all-identifiers', /^the dump of database "app" is not what the database held: table public.big has 1 rows instead of 60000, table public.small is missing, sequence public.big_id_seq is at 1, which is before 60000, 0 large objects instead of 1$/],
+    ["is of an empty database", 'PGDATABASE=hollow exec real --format=custom', /table public.big is missing, table public.small is missing, sequence public.big_id_seq is missing/],
+    ["lacks a table", 'exec real --exclude-table=small "$@"', /^the dump of database "app" is not what the database held: table public.small is missing$/],
+    ["lacks a table's rows", 'exec real --exclude-table-data=small "$@"', /table public.small is missing$/],
+    ["has no rows at all", 'exec real --schema-only "$@"', /table public.big is missing, table public.small is missing, sequence/],
+    ["lacks large objects", 'exec real --no-blobs "$@"', /: 0 large objects instead of 1$/],
+    ["is not of the snapshot", 'export PGDATABASE; psql -qc "DELETE FROM small WHERE id = 1"; exec real --format=custom --compress=0 --quote-all-identifiers', /table public.small has 4999 rows instead of 5000$/],
+    ["is not an archive", 'exec real --no-password --quote-all-identifiers', /^decode failed: .*text format dump/],
+  ])("a dump %s, though the program ends with 0", async (_, script, reason) => {
+    if (script.includes("DELETE")) server.sql("GRANT DELETE ON small TO backup", "app");
+    const images = instead("pg_dump", `${NOT_APP}${script}`, ["head", "sed"]);
+    try {
+      expect(failure(await backUp({ images }))).toMatch(reason);
+    } finally {
+      server.sql("REVOKE DELETE ON small FROM backup; INSERT INTO small VALUES (1, 'x') ON CONFLICT DO NOTHING", "app");
+    }
+  });
+
+  test("the facts do not come", async () => {
+    const images = instead("psql", 'case "$*" in *pg_dump*) exit 0 ;; esac; exec real "$@"');
+    expect(failure(await backUp({ images }))).toMatch(/^(the dump does not begin with what the database holds|dump failed .*)$/);
+  });
+
+  test("the globals are cut, though the program ends with 0", async () => {
+    expect(failure(await backUp({ images: instead("pg_dumpall", 'real "$@" | head -n 12', ["head"]) }))).toBe(
+      'globals.sql does not end with its last line, "-- PostgreSQL database cluster dump complete"',
+    );
+  });
+
+  test.each([
+    ["pg_dump", /^dump failed: pg_dump: error: Dumping the contents of table "big" failed: .* Error message from server: .*/],
+    ["cdktf-backup", /^dump failed: .*FATAL: +terminating connection due to administrator command$/],
+  ])("the server ends the connection of %s in the middle", async (application, reason) => {
+    const killer = setInterval(() => {
+      const list = `application_name = '${application}' AND datname = 'app' AND EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'COPY%big%')`;
+      spawnSync("psql", ["-Xqc", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${list}`], { env: server.env });
+    }, 10);
+    server.sql("INSERT INTO big (t) SELECT repeat(md5(i::text), 10) FROM generate_series(1, 300000) i", "app");
+    try {
+      expect(failure(await backUp())).toMatch(reason);
+    } finally {
+      clearInterval(killer);
+      server.sql("DELETE FROM big WHERE id > 60000; VACUUM FULL big", "app");
+    }
+  });
+
+  test("a database is dropped while others are dumped, and names it", async () => {
+    await withEngine(async (engine, run) => {
+      await engine.preflight(run);
+      const store: typeof run.store = (name, ...rest) => {
+        if (name.includes("app")) server.sql("DROP DATABASE hollow");
+        return run.store(name, ...rest);
+      };
+      await expect(engine.dump({ ...run, agent: run.agent, store })).rejects.toThrow(/^dump failed: .*FATAL: +database "hollow" does not exist$/);
+    });
+    server.sql("CREATE DATABASE hollow");
+    addGrant("hollow");
+  });
+
+  test("a table is dropped between the fingerprint and the dump", async () => {
+    server.sql("CREATE TABLE short_lived (a int)", "other");
+    server.sql("GRANT ALL ON short_lived TO backup; ALTER TABLE short_lived OWNER TO backup", "other");
+    const script = 'case "$PGDATABASE" in other) psql -qc "DROP TABLE short_lived" ;; esac; exec real "$@"';
+    expect(failure(await backUp({ images: instead("pg_dump", script) }))).toMatch(/^dump failed: .*relation "public.short_lived" does not exist$/);
+  });
+
+  test.each([
+    ["pg_dump", "dump", "1 hollow", FACTS],
+    ["pg_dumpall", "globals", "", ""],
+    ["psql", "query", "hollow", "SELECT 1"],
+    ["pg_restore", "decode", "", undefined],
+  ])("%s ends with any status but 0", async (program, verb, argument, input) => {
+    const path = temporaryDirectory("stub");
+    const code = join(path, "code");
+    writeFileSync(join(path, program), `#!/bin/sh\n${hostProgram(program)} "$@"\nread -r code < ${code}\nexit "$code"\n`, { mode: 0o755 });
+    const { stdout: archive } = spawnSync(hostProgram("pg_dump"), ["-Fc"], { env: { ...server.env, PGDATABASE: "hollow" } });
+    await withAgent({ env: environment(`${path}`) }, async ({ run, directory }) => {
+      const store = (): Promise<unknown> => run.store("x", run.agent.request(verb, argument, Readable.from([input ?? archive])).output);
+      for (let status = 1; status <= 255; status++) {
+        writeFileSync(code, `${status}\n`);
+        await expect(store()).rejects.toThrow(`${verb} failed (exit status ${status})`);
+        rmSync(join(directory, "x.zst"));
+      }
+      writeFileSync(code, "0\n");
+      await store();
+    });
+  });
+});
+
+function addGrant(database: string): void {
+  server.sql(`GRANT CONNECT ON DATABASE ${database} TO backup`);
+}
+
+describe("a dump on the target that is", () => {
+  let made: { readonly dump: Dump; readonly files: ReadonlyMap<string, Buffer> };
+
+  beforeAll(async () => {
+    made = await withEngine(async (engine, run, { directory }) => {
+      const dump = await engine.dump(run);
+      return { dump, files: new Map(dump.files.map(({ path }) => [path, readFileSync(join(directory, path))])) };
+    });
+  });
+
+  const APP = "databases/app.dump.zst";
+
+  /** Verifies what was dumped after `damage`, with the hash of what is there now if `rehashed`. */
+  function verify(damage: (files: Map<string, Buffer>) => void, rehashed = false): Promise<readonly string[]> {
+    return withEngine(async (engine, run, { directory }) => {
+      const files = new Map(made.files);
+      damage(files);
+      for (const [path, content] of files) {
+        mkdirSync(join(directory, path, ".."), { recursive: true });
+        writeFileSync(join(directory, path), content);
+      }
+      const described = made.dump.files.map((file) => {
+        const content = files.get(file.path);
+        if (content === undefined || !rehashed) return file;
+        const whole = spawnSync("zstd", ["-dcq"], { input: content, maxBuffer: 2 ** 30 }).stdout.length;
+        const sha256 = createHash("sha256").update(content).digest("hex");
+        return { ...file, bytes: content.length, sha256, ...(file.uncompressedBytes === undefined ? {} : { uncompressedBytes: whole }) };
+      });
+      return engine.verify(run, { ...made.dump, files: described });
+    });
+  }
+
+  const changed = (path: string, change: (content: Buffer) => Buffer) => (files: Map<string, Buffer>): void => {
+    files.set(path, change(Buffer.from(files.get(path) ?? "")));
+  };
+  const archived = (change: (archive: Buffer) => Buffer): ((files: Map<string, Buffer>) => void) =>
+    changed(APP, (content) => {
+      const { stdout } = spawnSync("zstd", ["-dc"], { input: content, maxBuffer: 2 ** 30 });
+      return spawnSync("zstd", ["-c"], { input: change(stdout), maxBuffer: 2 ** 30 }).stdout;
+    });
+
+  test("whole passes", async () => {
+    expect(await verify(() => undefined)).toHaveLength(5);
+    expect(await verify(archived((archive) => archive), true)).toHaveLength(5);
+  });
+
+  test.each<[string, (files: Map<string, Buffer>) => void]>([
+    ["cut in half", changed(APP, (content) => content.subarray(0, content.length >> 1))],
+    ["one byte short", changed(APP, (content) => content.subarray(0, -1))],
+    ["one byte longer", changed(APP, (content) => Buffer.concat([content, Buffer.from("x")]))],
+    ["changed in one bit", changed(APP, (content) => (content.writeUInt8(content.readUInt8(content.length >> 1) ^ 1, content.length >> 1), content))],
+    ["changed in one digit and compressed again", archived((archive) => (archive.write("9", archive.indexOf("\t4") + 1), archive))],
+    ["empty", changed(APP, () => Buffer.alloc(0))],
+    ["missing", (files) => void files.delete(APP)],
+    ["that of another database", (files) => void files.set(APP, files.get("databases/other.dump.zst") ?? Buffer.alloc(0))],
+  ])("%s is refused", async (_, damage) => {
+    await expect(verify(damage)).rejects.toThrow(/databases\/app\.dump\.zst/);
+  });
+
+  test.each<[string, (files: Map<string, Buffer>) => void, RegExp]>([
+    ["cut in half", archived((archive) => archive.subarray(0, archive.length >> 1)), /^decode failed: .*end of file$/],
+    ["one byte short", archived((archive) => archive.subarray(0, -1)), /^decode failed/],
+    ["empty", archived(() => Buffer.alloc(0)), /^decode failed/],
+    ["that of another database", (files) => void files.set(APP, files.get("databases/other.dump.zst") ?? Buffer.alloc(0)), /public.big has 1 rows instead of 60000/],
+    ["without one table", archived(() => archiveWithout("small")), /table public.small is missing$/],
+    ["without globals' end", changed("globals.sql", (content) => content.subarray(0, content.length >> 1)), /^globals.sql does not end with its last line/],
+  ])("%s is refused, even where its hash was made to fit", async (_, damage, reason) => {
+    await expect(verify(damage, true)).rejects.toThrow(reason);
+  });
+
+  function archiveWithout(table: string): Buffer {
+    const args = ["-Fc", "-Z0", "--quote-all-identifiers", `--exclude-table=${table}`];
+    return spawnSync(hostProgram("pg_dump"), args, { env: { ...server.env, PGDATABASE: "app" }, maxBuffer: 2 ** 30 }).stdout;
+  }
+});
+
+describe("the documented role", () => {
+  test("is enough, on a server that lets nobody in by default", async () => {
+    server.sql(["app", "other", "hollow", "postgres"].map((name) => `REVOKE CONNECT ON DATABASE ${name} FROM PUBLIC`).join(";"));
+    server.sql("CREATE TABLE tenants (t text); INSERT INTO tenants VALUES ('a'), ('b'); ALTER TABLE tenants ENABLE ROW LEVEL SECURITY", "other");
+    succeeded(await backUp());
+  });
+
+  test.each([
+    ["LOGIN", "ALTER ROLE backup NOLOGIN", "ALTER ROLE backup LOGIN", /^query failed: .*role "backup" is not permitted to log in$/],
+    [
+      "pg_read_all_data",
+      "REVOKE pg_read_all_data FROM backup",
+      "GRANT pg_read_all_data TO backup",
+      /^role "backup" may not read public.big, public.big_id_seq, public.small of database "app": GRANT pg_read_all_data TO "backup"; role "backup" may not read .*database "other"/,
+    ],
+    [
+      "BYPASSRLS",
+      "ALTER ROLE backup NOBYPASSRLS",
+      "ALTER ROLE backup BYPASSRLS",
+      /^row security hides rows of public.tenants of database "other" from role "backup": ALTER ROLE "backup" BYPASSRLS$/,
+    ],
+    [
+      "CONNECT",
+      "REVOKE CONNECT ON DATABASE app FROM backup",
+      "GRANT CONNECT ON DATABASE app TO backup",
+      /^role "backup" may not connect to database "app": GRANT CONNECT ON DATABASE "app" TO "backup"$/,
+    ],
+    [
+      "reading large objects",
+      "ALTER ROLE backup RESET lo_compat_privileges",
+      "ALTER ROLE backup SET lo_compat_privileges = on",
+      /^role "backup" may not read 1 large objects of database "app": ALTER ROLE "backup" SET lo_compat_privileges = on$/,
+    ],
+  ])("needs %s, and the run says what mends it", async (_, revoke, grant, reason) => {
+    server.sql(revoke);
+    const result = await backUp();
+    server.sql(grant);
+    expect(failure(result)).toMatch(reason);
+    succeeded(await backUp());
+  });
+
+  test("never dumps a table that row security hides, even where nobody looked before", async () => {
+    server.sql("ALTER ROLE backup NOBYPASSRLS");
+    try {
+      await withAgent({ env: environment() }, async ({ run }) => {
+        await expect(new PostgresEngine(SETTINGS).dump(run)).rejects.toThrow('query would be affected by row-level security policy for table "tenants"');
+      });
+    } finally {
+      server.sql("ALTER ROLE backup BYPASSRLS");
+    }
+  });
+
+  test("may read and not write", () => {
+    const env = { ...server.env, PGUSER: "backup", PGDATABASE: "app" };
+    const psql = (sql: string): string => spawnSync("psql", ["-XAtc", sql], { env, encoding: "utf8" }).stderr;
+    for (const sql of ["DELETE FROM small", "CREATE TABLE t ()", "UPDATE small SET t = 'y'", "SELECT setval('big_id_seq', 1)", "CREATE ROLE x"]) {
+      expect(psql(sql)).toMatch(/permission denied/);
+    }
+  });
+});
+
+describe("the reader of an archive", () => {
+  const text = String.raw`-- Data for Name: t; Type: TABLE DATA
+COPY "public"."t" ("a") FROM stdin;
+COPY "public"."u" ("a") FROM stdin;
+
+\\.
+x
+\.
+
+
+COPY "S ""x"""."two
+lines;" ("a") FROM stdin;
+\.
+SELECT pg_catalog.setval('"public"."it''s"', 5, true);
+SELECT pg_catalog.setval('"public"."new"', 5, false);
+SELECT pg_catalog.lo_open('16385', 131072);
+`;
+
+  test("counts the same whatever the pieces it gets", () => {
+    const expected = {
+      rows: new Map([["public.t", 4], ['"S ""x"""."two\nlines;"', 0]]),
+      sequences: new Map([['public."it\'s"', "5"], ["public.new", null]]),
+      largeObjects: 1,
+    };
+    for (let size = 1; size < text.length; size++) {
+      const reader = new ArchiveReader("utf8");
+      for (let start = 0; start < text.length; start += size) reader.push(Buffer.from(text.slice(start, start + size)));
+      expect(reader.end()).toEqual(expected);
+    }
+  });
+
+  test("fails when rows have no end", () => {
+    const reader = new ArchiveReader("utf8");
+    reader.push(Buffer.from(text.slice(0, 100)));
+    expect(() => reader.end()).toThrow("the dump breaks off in the rows of public.t");
+  });
+});

@@ -1,0 +1,142 @@
+/** A real Vault or OpenBao with integrated storage, where one is installed. */
+import { createServer, type Server } from "node:http";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { run, startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../process";
+import { VAULT_PORT } from "./vault-double";
+
+/** The program of a server, `vault` or `bao`, on PATH; undefined where there is none. */
+export function vaultProgram(): string | undefined {
+  const directories = (process.env.PATH ?? "").split(":");
+  return ["vault", "bao"].flatMap((name) => directories.map((directory) => join(directory, name))).find((path) => existsSync(path));
+}
+
+/** A Kubernetes API that knows one thing: whose token a token is. */
+const REVIEW_PORT = 6443;
+
+export interface VaultOptions {
+  readonly program: string;
+  /** @default 8200 */
+  readonly port?: number;
+  /** `inmem` has no snapshots. @default "raft" */
+  readonly storage?: "raft" | "inmem";
+}
+
+/** One server that is initialised and unsealed. */
+export class VaultServer {
+  public static async start({ program, port = VAULT_PORT, storage = "raft" }: VaultOptions): Promise<VaultServer> {
+    const directory = temporaryDirectory("vault");
+    mkdirSync(join(directory, "data"));
+    mkdirSync(join(directory, "bin"));
+    symlinkSync(program, join(directory, "bin", "vault"));
+    const stanza = storage === "raft" ? `storage "raft" {\n  path = "${directory}/data"\n  node_id = "vault-0"\n}` : 'storage "inmem" {}';
+    const config = [
+      stanza,
+      `listener "tcp" {\n  address = "127.0.0.1:${port}"\n  tls_disable = true\n}`,
+      `api_addr = "http://127.0.0.1:${port}"`,
+      `cluster_addr = "https://127.0.0.1:${port + 1}"`,
+      "disable_mlock = true",
+    ];
+    writeFileSync(join(directory, "config.hcl"), `${config.join("\n")}\n`);
+    const server = await startProcess({ command: program, args: ["server", `-config=${directory}/config.hcl`], ready: { port } });
+    const vault = new VaultServer(server, directory, port);
+    const keys = await vault.call("PUT", "sys/init", { secret_shares: 1, secret_threshold: 1 });
+    vault.unsealKey = String((keys.keys_base64 as string[])[0]);
+    vault.rootToken = String(keys.root_token);
+    await vault.unseal();
+    return vault;
+  }
+
+  public unsealKey = "";
+  public rootToken = "";
+  private review?: Server;
+
+  private constructor(
+    private readonly server: ManagedProcess,
+    private readonly directory: string,
+    private readonly port: number,
+  ) {}
+
+  public async unseal(key = this.unsealKey): Promise<void> {
+    await waitFor(async () => {
+      await this.call("PUT", "sys/unseal", { key });
+      const leader = await this.call("GET", "sys/leader");
+      return typeof leader.leader_address === "string" && (leader.is_self === true || leader.ha_enabled === false);
+    }, "vault to be unsealed");
+  }
+
+  public async seal(): Promise<void> {
+    await this.call("PUT", "sys/seal", {});
+  }
+
+  /** Calls the API as root. @throws what the server answers where it is no success */
+  public async call(method: string, path: string, body?: object): Promise<{ readonly [key: string]: unknown }> {
+    const headers: Record<string, string> = this.rootToken === "" ? {} : { "x-vault-token": this.rootToken };
+    const response = await fetch(`http://127.0.0.1:${this.port}/v1/${path}`, { method, headers, body: body && JSON.stringify(body) });
+    const answer = await response.text();
+    const json = (answer === "" ? {} : JSON.parse(answer)) as { readonly [key: string]: unknown };
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${answer}`);
+    return json;
+  }
+
+  /** Runs commands as an administrator's terminal would. */
+  public async shell(commands: string): Promise<void> {
+    const address = `http://127.0.0.1:${this.port}`;
+    const env = { VAULT_ADDR: address, BAO_ADDR: address, VAULT_TOKEN: this.rootToken, BAO_TOKEN: this.rootToken };
+    await run("sh", ["-eu"], { input: commands, env: { ...env, PATH: `${this.directory}/bin:/usr/bin:/bin`, HOME: this.directory } });
+  }
+
+  /** Sets up the Kubernetes auth method, with a stand-in for the Kubernetes API that knows one ServiceAccount. @returns its token */
+  public async enableKubernetesAuth(serviceAccount: string, namespace: string, audience: string): Promise<string> {
+    const uid = "0f9c2b1e-0000-4000-8000-000000000001";
+    const claims = {
+      aud: [audience],
+      iss: "https://kubernetes.default.svc",
+      exp: Math.floor(Date.now() / 1000) + 3600,
+      sub: `system:serviceaccount:${namespace}:${serviceAccount}`,
+      "kubernetes.io": { namespace, serviceaccount: { name: serviceAccount, uid } },
+    };
+    const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const jwt = `${part({ alg: "RS256", kid: "k" })}.${part(claims)}.${randomBytes(256).toString("base64url")}`;
+    const user = { username: claims.sub, uid, groups: ["system:serviceaccounts", "system:authenticated"] };
+    this.review = createServer((request, response) => {
+      void text(request).then((body) => {
+        const { spec } = JSON.parse(body) as { readonly spec: { readonly token: string; readonly audiences?: readonly string[] } };
+        const known = spec.token === jwt && (spec.audiences ?? [audience]).includes(audience);
+        const status = known ? { authenticated: true, user, audiences: spec.audiences ?? [] } : { authenticated: false, error: "unknown token" };
+        const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", spec, status };
+        response.writeHead(201, { "content-type": "application/json" }).end(JSON.stringify(review));
+      });
+    });
+    await new Promise<void>((resolve) => this.review?.listen(REVIEW_PORT, "127.0.0.1", resolve));
+    await this.call("POST", "sys/auth/kubernetes", { type: "kubernetes" });
+    await this.call("POST", "auth/kubernetes/config", {
+      kubernetes_host: `http://127.0.0.1:${REVIEW_PORT}`,
+      token_reviewer_jwt: jwt,
+      disable_local_ca_jwt: true,
+    });
+    return jwt;
+  }
+
+  /** How many tokens are valid, root's own included. */
+  public async tokens(): Promise<number> {
+    const { data } = (await this.call("LIST", "auth/token/accessors")) as { readonly data: { readonly keys: readonly string[] } };
+    return data.keys.length;
+  }
+
+  /** Replaces everything by a snapshot; the server is sealed by the keys of the snapshot's cluster then. */
+  public async restore(snapshot: Buffer): Promise<void> {
+    const headers = { "x-vault-token": this.rootToken };
+    const url = `http://127.0.0.1:${this.port}/v1/sys/storage/raft/snapshot-force`;
+    const response = await fetch(url, { method: "POST", headers, body: new Uint8Array(snapshot) });
+    if (!response.ok) throw new Error(`restore: ${response.status} ${await response.text()}`);
+  }
+
+  public async stop(): Promise<void> {
+    this.review?.closeAllConnections();
+    await new Promise((resolve) => (this.review === undefined ? resolve(undefined) : this.review.close(resolve)));
+    await this.server.stop();
+  }
+}

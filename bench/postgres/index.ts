@@ -1,0 +1,55 @@
+import type { Report } from "../result";
+import { spawn } from "node:child_process";
+import { resolve } from "node:path";
+import { text } from "node:stream/consumers";
+
+const PROJECT = resolve(__dirname, "../..");
+
+/** What {@link benchPostgres} measures. */
+export interface Measured {
+  /** Of all databases, tables with their indexes. */
+  readonly clusterBytes: number;
+  /** `pg_dump > /dev/null` of each database, one after the other, with everything in memory. */
+  readonly rawSeconds: number;
+  /** `pg_dumpall | gzip -9`. */
+  readonly handSeconds: number;
+  readonly handBytes: number;
+  /** The whole pod, from its start to its end. */
+  readonly podSeconds: number;
+  /** The generation's files. */
+  readonly podBytes: number;
+}
+
+/** A backup of PostgreSQL, with everything a run checks, against the hand-written command. */
+export async function benchPostgres(): Promise<Report> {
+  const measured = await measure();
+  const { clusterBytes, rawSeconds, handSeconds, handBytes, podSeconds, podBytes } = measured;
+  return {
+    title: "postgres",
+    about: [
+      "The synthesised pod from start to end (snapshot, fingerprint, dump, compression, decoding of every dump, hashes, fsync) against",
+      "pg_dumpall | gzip -9, on one server in one run, both over TCP, everything in memory. Data: bench/postgres/data.ts says which.",
+    ],
+    figures: [
+      { name: "time against pg_dumpall | gzip -9", value: podSeconds / handSeconds, unit: "x", goal: 0.4 },
+      { name: "size against pg_dumpall | gzip -9", value: podBytes / handBytes, unit: "x", goal: 0.7 },
+      { name: "time against pg_dump > /dev/null", value: podSeconds / rawSeconds, unit: "x" },
+      { name: "the pod, time", value: podSeconds, unit: "s" },
+      { name: "pg_dumpall | gzip -9, time", value: handSeconds, unit: "s" },
+      { name: "pg_dump > /dev/null, time", value: rawSeconds, unit: "s" },
+      { name: "the databases on disk", value: clusterBytes / 1e6, unit: "MB" },
+      { name: "the generation", value: podBytes / 1e6, unit: "MB" },
+      { name: "pg_dumpall | gzip -9, size", value: handBytes / 1e6, unit: "MB" },
+    ],
+  };
+}
+
+/** Pods and servers need root and a network of their own, so that this runs where the tests of engines do. */
+async function measure(): Promise<Measured> {
+  const node = resolve(PROJECT, "node_modules/node/bin/node");
+  const args = ["test/engines/namespace.sh", node, "-r", "ts-node/register/transpile-only", "bench/postgres/run.ts"];
+  const child = spawn("sh", args, { cwd: PROJECT, stdio: ["ignore", "pipe", "inherit"] });
+  const [output, status] = await Promise.all([text(child.stdout), new Promise((done) => child.on("exit", done))]);
+  if (status !== 0) throw new Error("the bench of PostgreSQL did not end well, for the reason above");
+  return JSON.parse(output) as Measured;
+}

@@ -1,0 +1,260 @@
+import { createHash } from "node:crypto";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Testing, type App, type TerraformStack } from "cdktf";
+import type { Settings } from "../../lib/runtime/settings";
+import { mysqlBackupUserSql } from "../../lib/sql/mysql-user";
+import { postgresBackupRoleSql } from "../../lib/sql/postgres-role";
+import { addStacks } from "../../stacks";
+import { site } from "../../stacks/site";
+import { generationsOn, runOnExport, type FoundGeneration } from "../helpers/pod/target";
+import type { Block, Synthesised } from "../helpers/pod/terraform";
+import { chownTree, run, waitFor } from "../helpers/process";
+import { Etcd, Pki } from "../helpers/servers/etcd";
+import { Cluster } from "./cluster";
+import { objectsOf, type KubernetesObject } from "./direct";
+import { importImages } from "./images";
+import { IMAGES, objectsOfServer, PASSWORD, SERVERS_OF_THE_HOMELAB, type Server } from "./services";
+import { VaultOnTheNode } from "./vault";
+
+/** A stack as JSON, and the objects it stands for. */
+export interface AppliedStack {
+  readonly id: string;
+  readonly json: string;
+  readonly objects: readonly KubernetesObject[];
+}
+
+/** One CronJob of the homelab. */
+export interface BackupJob {
+  readonly name: string;
+  readonly namespace: string;
+  readonly json: string;
+  readonly settings: Settings;
+}
+
+/** Synthesises the homelab's stacks. */
+export function synthesiseHomelab(add: (app: App) => readonly TerraformStack[] = addStacks): readonly AppliedStack[] {
+  return add(Testing.app()).map((stack) => {
+    const json = Testing.synth(stack, true);
+    return { id: stack.node.id, json, objects: objectsOf(JSON.parse(json) as Synthesised) };
+  });
+}
+
+/** Every CronJob in stacks, with what its runner is told. */
+export function jobsOf(stacks: readonly AppliedStack[]): readonly BackupJob[] {
+  return stacks.flatMap(({ json, objects }) =>
+    objects
+      .filter(({ kind }) => kind === "CronJob")
+      .map(({ metadata: { name, namespace = "" } }) => {
+        const config = objects.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === name && metadata.namespace === namespace);
+        return { name, namespace, json, settings: JSON.parse(String((config?.["data"] as Block)["settings.json"])) as Settings };
+      }),
+  );
+}
+
+/** Applies objects as `direct` does: all at once, in the order given. */
+export async function apply(cluster: Cluster, objects: readonly object[]): Promise<void> {
+  if (objects.length === 0) return;
+  const input = objects.map((object) => JSON.stringify(object)).join("\n---\n");
+  await cluster.tryKubectl({ input }, "apply", "--server-side", "--force-conflicts", "-f", "-");
+}
+
+/** The namespaces that the stacks use and do not bring themselves, each at the strictest level of Pod Security. */
+export function namespacesOf(stacks: readonly AppliedStack[]): readonly KubernetesObject[] {
+  const objects = stacks.flatMap((stack) => stack.objects);
+  const own = new Set(objects.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name));
+  const used = new Set(objects.flatMap(({ metadata }) => metadata.namespace ?? []));
+  const labels = Object.fromEntries(["enforce", "warn", "audit"].map((mode) => [`pod-security.kubernetes.io/${mode}`, "restricted"]));
+  return [...used].filter((name) => !own.has(name)).map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, ...{ labels } } }));
+}
+
+/** The homelab on a cluster of its own: stacks applied, exports prepared, servers and applications running behind their Services. */
+export class Homelab {
+  /** @param names what to run besides the Pushgateway: Deployments, `etcd`, `vault` @default - all */
+  public static async start(names?: readonly string[]): Promise<Homelab> {
+    const homelab = new Homelab(await Cluster.start());
+    try {
+      await homelab.fill(names);
+      return homelab;
+    } catch (error) {
+      const why = await homelab.cluster.diagnosis();
+      await homelab.stop();
+      throw new Error(`${String(error)}\n${why}`, { cause: error });
+    }
+  }
+
+  public readonly stacks = synthesiseHomelab();
+  public readonly jobs = jobsOf(this.stacks);
+  public etcd: Etcd | undefined;
+  public vault: VaultOnTheNode | undefined;
+
+  private constructor(public readonly cluster: Cluster) {}
+
+  public async stop(): Promise<void> {
+    await this.etcd?.stop("SIGKILL");
+    await this.vault?.stop();
+    await this.cluster.stop();
+  }
+
+  public job(name: string): BackupJob {
+    const found = this.jobs.find((job) => job.name === name);
+    if (found === undefined) throw new Error(`no CronJob ${name}; there is ${this.jobs.map((job) => job.name).join(", ")}`);
+    return found;
+  }
+
+  /** The directory of this machine that stands for the export a backup writes to. */
+  public export({ json, settings }: BackupJob): string {
+    const claim = settings.target?.sentinel;
+    const volume = objectsOf(JSON.parse(json) as Synthesised).find(({ kind, metadata }) => kind === "PersistentVolume" && metadata.name === claim);
+    const { share } = ((volume?.["spec"] as Block)["csi"] as Block)["volumeAttributes"] as { readonly share: string };
+    return join(this.cluster.exports, share);
+  }
+
+  /** Makes the export as the file server has it when it is new, and prepares it by the command that the settings name. */
+  public prepare(job: BackupJob): void {
+    const { target } = job.settings;
+    if (target === undefined) return;
+    const path = this.export(job);
+    mkdirSync(path, { recursive: true });
+    runOnExport(target.prepare, target.directory, path);
+  }
+
+  /** Published generations, each checked: the manifest is this backup's, and every file has the size and hash it states. */
+  public generations(job: BackupJob): readonly FoundGeneration[] {
+    const all = generationsOn(job.json, this.export(job), job.name);
+    for (const { name, path, manifest } of all) {
+      if (manifest.backup !== job.name || manifest.namespace !== job.namespace || manifest.generation !== name) {
+        throw new Error(`${path}: the manifest is of another backup`);
+      }
+      for (const file of manifest.files) {
+        const content = readFileSync(join(path, file.path));
+        const sha256 = createHash("sha256").update(content).digest("hex");
+        if (content.length !== file.bytes || sha256 !== file.sha256) throw new Error(`${path}/${file.path} is not what the manifest states`);
+      }
+    }
+    return all;
+  }
+
+  /** What a backup left that is no generation: partial ones, probes. */
+  public leftovers(job: BackupJob): readonly string[] {
+    const directory = join(this.export(job), job.settings.target?.directory ?? "");
+    return readdirSync(directory).filter((name) => name.startsWith(".") && !name.startsWith(".lock.") && name !== ".cdktf-backup-target");
+  }
+
+  /** A metric of a backup in the Pushgateway; undefined where it has none. */
+  public async metric(name: string, { namespace, name: backup }: { readonly namespace: string; readonly name: string }): Promise<number | undefined> {
+    const [service, of] = site.pushgateway.host.split(".");
+    const address = await this.cluster.kubectl("get", "service", service ?? "", "--namespace", of ?? "", "-o", "jsonpath={.spec.clusterIP}");
+    const text = await (await fetch(`http://${address}:${site.pushgateway.port}/metrics`)).text();
+    const line = text
+      .split("\n")
+      .find((of) => of.startsWith(`${name}{`) && of.includes(`backup="${backup}"`) && of.includes(`namespace="${namespace}"`));
+    return line === undefined ? undefined : Number(line.split(" ").at(-1));
+  }
+
+  /** Runs a program in the pod of a Deployment, with input. */
+  public async exec({ name, namespace }: { readonly name: string; readonly namespace: string }, input: string, ...command: readonly string[]): Promise<string> {
+    return (await this.cluster.tryKubectl({ input }, "exec", "--stdin", "--namespace", namespace, `deployment/${name}`, "--", ...command)).stdout;
+  }
+
+  /** Runs SQL in the homelab's MySQL, as its root. */
+  public mysql(sql: string): Promise<string> {
+    return this.exec({ name: "mysql", namespace: "dbaas" }, sql, "mariadb", "--no-defaults", "--user=root", "--socket=/data/socket", "--batch", "--skip-column-names");
+  }
+
+  /** Stops or starts a Deployment's pod, and waits until that is so. */
+  public async scale({ name, namespace }: { readonly name: string; readonly namespace: string }, replicas: 0 | 1): Promise<void> {
+    const { cluster } = this;
+    await cluster.kubectl("scale", "--namespace", namespace, `deployment/${name}`, `--replicas=${replicas}`);
+    if (replicas === 1) await cluster.kubectl("rollout", "status", "--namespace", namespace, `deployment/${name}`, "--timeout=90s");
+    else await waitFor(async () => (await cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", `app=${name}`, "-o", "name")) === "", `${name} to stop`, 60);
+  }
+
+  private async fill(names: readonly string[] | undefined): Promise<void> {
+    const { cluster, stacks } = this;
+    const wanted = SERVERS_OF_THE_HOMELAB.filter(({ name }) => names === undefined || names.includes(name) || name.endsWith("pushgateway"));
+    const importing = importImages(cluster.containerdSocket, IMAGES);
+    await apply(cluster, namespacesOf(stacks));
+    await apply(cluster, [
+      ...stacks.flatMap(({ objects }) => objects),
+      ...[site.postgresql.password, site.mysql.password].map((secret) => secretOf(site.mysql.namespace, secret)),
+      secretOf(site.immich.namespace, site.immich.password),
+    ]);
+    for (const job of this.jobs) this.prepare(job);
+    await importing;
+    for (const server of wanted) {
+      const directory = mkdtempSync(join(cluster.directory, `${server.name}-`));
+      await seed(server, directory);
+      chownTree(directory, server.user);
+      await apply(cluster, objectsOfServer(server, directory));
+    }
+    for (const { name, namespace } of wanted) await cluster.kubectl("rollout", "status", "--namespace", namespace, `deployment/${name}`, "--timeout=60s");
+    const running = new Set(wanted.map(({ name }) => name));
+    if (running.has("pg-cluster-rw")) await this.fillPostgres("pg-cluster-rw", site.postgresql.namespace, site.postgresql.expectDatabases);
+    if (running.has("immich-postgresql")) await this.fillPostgres("immich-postgresql", site.immich.namespace, site.immich.expectDatabases);
+    if (running.has("mysql")) await this.fillMysql();
+    if (running.has("redis")) await this.fillRedis();
+    if (names?.includes("etcd") ?? true) await this.startEtcd();
+    if (names?.includes("vault") ?? true) {
+      this.vault = await VaultOnTheNode.start(cluster);
+      await apply(cluster, this.vault.objects());
+    }
+  }
+
+  private async fillPostgres(name: string, namespace: string, databases: readonly string[]): Promise<void> {
+    const sql = [
+      ...databases.map((database) => `CREATE DATABASE "${database}";`),
+      postgresBackupRoleSql({ role: site.postgresql.user, databases }),
+      `ALTER ROLE "${site.postgresql.user}" PASSWORD '${PASSWORD.replaceAll("'", "''")}';`,
+      ...databases.map(
+        (database) => `\\connect "${database}"
+        CREATE TABLE item (id int PRIMARY KEY, text text); INSERT INTO item SELECT i, md5(i::text) FROM generate_series(1, 1000) i;`,
+      ),
+    ].join("\n");
+    await this.exec({ name, namespace }, sql, "psql", "--host=/data", "--username=postgres", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1");
+  }
+
+  private async fillMysql(): Promise<void> {
+    const { user, expectDatabases } = site.mysql;
+    const databases = expectDatabases.map(
+      (database) => `CREATE DATABASE ${database}; USE ${database}; CREATE TABLE item (id INT PRIMARY KEY, text VARCHAR(100));
+      INSERT INTO item SELECT seq, MD5(seq) FROM seq_1_to_1000;`,
+    );
+    const password = PASSWORD.replace(/['\\]/g, "\\$&");
+    await this.mysql([...databases, mysqlBackupUserSql({ user }), `ALTER USER '${user}'@'%' IDENTIFIED BY '${password}' ACCOUNT UNLOCK;`].join("\n"));
+  }
+
+  private async fillRedis(): Promise<void> {
+    const commands = Array.from({ length: 500 }, (_, key) => `SET key:${key} value-${key}\n`).join("");
+    await this.exec({ name: "redis", namespace: site.redis.namespace }, commands, "redis-cli");
+  }
+
+  /** On the node's loopback, with the PKI where kubeadm keeps it. */
+  private async startEtcd(): Promise<void> {
+    const pki = await Pki.make();
+    cpSync(pki.path, site.etcd.pki, { recursive: true });
+    this.etcd = await Etcd.start(pki);
+    await this.etcd.fill(300, (index) => [`/registry/item/${index}`, `value ${index}`]);
+  }
+}
+
+function secretOf(namespace: string, { name, key }: { readonly name: string; readonly key: string }): KubernetesObject {
+  return { apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, stringData: { [key]: PASSWORD } };
+}
+
+/** What a volume holds before its server first starts. */
+async function seed({ name }: Server, directory: string): Promise<void> {
+  if (name === "mysql") {
+    await run("mariadb-install-db", [
+      ...["--no-defaults", `--datadir=${join(directory, "db")}`, "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"],
+    ]);
+  } else if (name === "vaultwarden") {
+    mkdirSync(join(directory, "attachments"));
+    writeFileSync(join(directory, "rsa_key.pem"), "-----BEGIN RSA PRIVATE KEY-----\n");
+    writeFileSync(join(directory, "attachments", "a"), "attachment");
+  } else if (name === "nextcloud") {
+    mkdirSync(join(directory, "data/alice/files"), { recursive: true });
+    for (let file = 0; file < 50; file++) writeFileSync(join(directory, `data/alice/files/${file}.txt`), `file ${file}\n`.repeat(file));
+    writeFileSync(join(directory, "nextcloud.log"), "excluded");
+  }
+}

@@ -1,0 +1,143 @@
+import { TerraformStack, Testing } from "cdktf";
+import { MySqlDumpBackup } from "../../constructs/backup";
+import { NfsBackupVolume } from "../../constructs/storage";
+import { RUNNER_IMAGE } from "../../constructs/backup/defaults";
+import { ImageReference, Retention, Schedule } from "../../lib";
+import { site } from "../../stacks/site";
+import type { Block, Synthesised } from "../helpers/pod/terraform";
+import { run, waitFor } from "../helpers/process";
+import { objectsOf, type KubernetesObject } from "./direct";
+import { apply, Homelab, type BackupJob } from "./homelab";
+import { endOfJob, podsOf, runJob, saysOf, startJob, succeeded, type JobOptions } from "./jobs";
+
+const NEXT_IMAGE = `${RUNNER_IMAGE.repository}:24.21.1-alpine`;
+const once: JobOptions = { change: (spec) => (spec["backoffLimit"] = 0) };
+
+describe("the homelab in operation", () => {
+  let homelab: Homelab;
+  beforeAll(async () => {
+    homelab = await Homelab.start(["mysql", "plotting-book", "prometheus-server", "vault"]);
+  }, 300_000);
+  afterAll(() => homelab?.stop());
+
+  const get = ({ name, namespace }: BackupJob, path: string): Promise<string> =>
+    homelab.cluster.kubectl("get", "cronjob", name, "--namespace", namespace, "-o", `jsonpath={${path}}`);
+
+  test("a CronJob fires by itself", async () => {
+    const job = homelab.job("plotting-book-backup");
+    const set = (spec: object): Promise<string> =>
+      homelab.cluster.kubectl("patch", "cronjob", job.name, "--namespace", job.namespace, "--patch", JSON.stringify({ spec }));
+    await set({ schedule: "* * * * *" });
+    const fired = async (): Promise<string> => get(job, ".status.active[0].name");
+    let name = "";
+    await waitFor(async () => (name = await fired()) !== "", "the CronJob to fire", 90);
+    await set({ suspend: true, schedule: job.settings.cronJob === job.name ? site.plottingBook.schedule.expression : "" });
+    expect(name).toMatch(/^plotting-book-backup-\d{8}$/);
+    expect(succeeded(await endOfJob(homelab.cluster, job.namespace, name)).log).toMatch(/published \d{8}T\d{6}Z-/);
+    expect(homelab.generations(job)).toHaveLength(1);
+  });
+
+  test("a run that is scheduled for the second Sunday of a month is not due, and does nothing", async () => {
+    const job = homelab.job("prometheus-backup");
+    const minutes = Date.UTC(2026, 2, 8, 4) / 60_000;
+    const ended = succeeded(await runJob(homelab.cluster, job.namespace, job.name, { name: `${job.name}-${minutes}` }));
+    expect(ended.log).toMatch(/not due: scheduled for day 8 of the month/);
+    expect(homelab.generations(job)).toEqual([]);
+    expect(await homelab.metric("backup_last_run_timestamp", job)).toBeUndefined();
+  });
+
+  test("a change of script, image and schedule is made in place, and the run that is under way ends well", async () => {
+    const { cluster } = homelab;
+    const job = homelab.job("mysql-backup");
+    const uid = await get(job, ".metadata.uid");
+    await run("ctr", ["--address", cluster.containerdSocket, "--namespace", "k8s.io", "images", "tag", RUNNER_IMAGE.toString(), NEXT_IMAGE]);
+    const holding = homelab.mysql(`LOCK TABLES ${site.mysql.expectDatabases[0]}.item WRITE; SELECT SLEEP(600)`).catch(() => "");
+    const before = await startJob(cluster, job.namespace, job.name);
+    await saysOf(cluster, job.namespace, before, /dumping/);
+
+    await apply(cluster, upgraded());
+    expect(await get(job, ".metadata.uid")).toBe(uid);
+    expect(await get(job, ".spec.schedule")).toBe("40 1 * * *");
+
+    const id = /^(\d+)\t.*SLEEP\(600\)/m.exec(await homelab.mysql("SHOW PROCESSLIST"))?.[1];
+    await homelab.mysql(`KILL ${id}`);
+    await holding;
+    succeeded(await endOfJob(cluster, job.namespace, before));
+    expect(homelab.generations(job)).toHaveLength(1);
+
+    const after = succeeded(await runJob(cluster, job.namespace, job.name));
+    const [pod = ""] = await podsOf(cluster, job.namespace, after.name);
+    expect(await cluster.kubectl("get", "pod", pod, "--namespace", job.namespace, "-o", "jsonpath={.spec.containers[0].image}")).toBe(NEXT_IMAGE);
+    expect(after.log).toContain("the next runner");
+    expect(homelab.generations(job)).toHaveLength(2);
+  });
+
+  test("no pod has a token of Kubernetes' own, and the ServiceAccount of Vault's backup may do nothing in the API", async () => {
+    const { cluster } = homelab;
+    const vault = homelab.job("vault-backup");
+    succeeded(await runJob(cluster, vault.namespace, vault.name));
+    const pods = JSON.parse(await cluster.kubectl("get", "pods", "--all-namespaces", "-o", "json")) as { readonly items: readonly Block[] };
+    const names = pods.items.flatMap(({ spec }) => ((spec as Block)["volumes"] as readonly { readonly name: string }[]).map(({ name }) => name));
+    expect(names).toContain("token");
+    expect(names.filter((name) => name.startsWith("kube-api-access"))).toEqual([]);
+    for (const what of ["secrets", "pods", "configmaps", "serviceaccounts"]) {
+      for (const verb of ["get", "list", "create"]) {
+        const as = `--as=${homelab.vault?.bound.user}`;
+        const { stdout } = await cluster.tryKubectl({ mayFail: true }, "auth", "can-i", verb, what, "--namespace", vault.namespace, as);
+        expect(`${verb} ${what}: ${stdout.trim()}`).toBe(`${verb} ${what}: no`);
+      }
+    }
+  });
+
+  describe("each grant of Vault's backup is needed", () => {
+    const fails = async (): Promise<string> => {
+      const vault = homelab.job("vault-backup");
+      const before = homelab.generations(vault).length;
+      const ended = await runJob(homelab.cluster, vault.namespace, vault.name, once);
+      expect(ended).toMatchObject({ succeeded: false });
+      expect(homelab.generations(vault)).toHaveLength(before);
+      const lines = ended.log.split("\n").filter((line) => line.includes("backup failed: "));
+      expect(lines).toHaveLength(1);
+      return lines[0] ?? "";
+    };
+
+    test("fails when the role is bound to another ServiceAccount", async () => {
+      const bound = homelab.vault?.bound as { user: string };
+      const { user } = bound;
+      bound.user = "system:serviceaccount:vault:another";
+      expect(await fails()).toMatch(/permission denied/);
+      bound.user = user;
+    });
+
+    test("fails when the role asks for another audience", async () => {
+      const bound = homelab.vault?.bound as { audience: string };
+      bound.audience = "another";
+      expect(await fails()).toMatch(/permission denied/);
+      bound.audience = "vault";
+    });
+
+    test("fails when the policy does not allow snapshots", async () => {
+      const state = homelab.vault?.double.state as { maySnapshot: boolean };
+      state.maySnapshot = false;
+      expect(await fails()).toMatch(/permission denied/);
+      state.maySnapshot = true;
+    });
+  });
+});
+
+/** The MySQL backup of the homelab with another image, schedule and runner. */
+function upgraded(): readonly KubernetesObject[] {
+  const { namespace, endpoint, image, user, password, expectDatabases, volume } = site.mysql;
+  const stack = new TerraformStack(Testing.app(), "dbaas");
+  const { server, root, storageClassName } = site.nfs;
+  new MySqlDumpBackup(stack, "mysql-backup", {
+    ...{ namespace, endpoint, image, user, password, expectDatabases, pushgateway: site.pushgateway, retention: Retention.keepDays(14) },
+    volume: new NfsBackupVolume(stack, "mysql-volume", { name: volume.name, namespace, server, path: `${root}/${volume.directory}`, storageClassName }),
+    schedule: Schedule.cron("40 1 * * *"),
+    runnerImage: ImageReference.parse(NEXT_IMAGE),
+  });
+  const objects = objectsOf(JSON.parse(Testing.synth(stack)) as Synthesised);
+  const data = objects.find(({ kind }) => kind === "ConfigMap")?.["data"] as Record<string, string>;
+  data["runner.js"] = `console.log("the next runner");\n${data["runner.js"]}`;
+  return objects;
+}

@@ -7,13 +7,12 @@ const PLACES = [join(__dirname, ".."), join(__dirname, "..", "dist")];
 const texts = new Map<string, string>();
 
 /**
- * The runner's program, one readable file for a pod's ConfigMap. Read once.
+ * The runner's program for one engine, one readable file for a pod's ConfigMap. Read once.
  *
- * @param kind the engine that it has to know @default - all of them
  * @throws Error where it was not built
  */
-export function runnerBundle(kind?: EngineSettings["kind"]): string {
-  const name = kind === undefined ? "runner.js" : join("runner", `${kind}.js`);
+export function runnerBundle(kind: EngineSettings["kind"]): string {
+  const name = join("runner", `${kind}.js`);
   let text = texts.get(name);
   if (text === undefined) {
     const places = PLACES.map((place) => join(place, name));

@@ -1,8 +1,7 @@
-// Bundles the runner, and puts the shell scripts where the compiled library looks for them.
+// Bundles the runner once for each engine, and puts the shell scripts where the compiled library looks for them.
 //
 //   node scripts/build-runner.js [directory, default dist]
 //
-//   <directory>/runner.js          with every engine
 //   <directory>/runner/<kind>.js   with that engine alone: a pod is given no more than it runs
 const { cpSync, readdirSync } = require("node:fs");
 const { join } = require("node:path");
@@ -12,11 +11,11 @@ const KINDS = ["command", "etcd", "files", "mysql", "postgres", "prometheus", "r
 const root = join(__dirname, "..");
 const out = process.argv[2] ?? join(root, "dist");
 
-function bundle(outfile, source) {
+function bundle(kind, contents) {
   buildSync({
     absWorkingDir: root,
-    ...source,
-    outfile: join(out, outfile),
+    stdin: { contents, resolveDir: join(root, "lib", "runtime"), sourcefile: `${kind}.js` },
+    outfile: join(out, "runner", `${kind}.js`),
     bundle: true,
     platform: "node",
     format: "cjs",
@@ -29,7 +28,6 @@ function bundle(outfile, source) {
   });
 }
 
-bundle("runner.js", { entryPoints: ["lib/runtime/main.ts"] });
 for (const kind of KINDS) {
   const engine = kind[0].toUpperCase() + kind.slice(1) + "Engine";
   const check = kind === "sqlite" ? ["checkIntegrity"] : [];
@@ -39,7 +37,7 @@ for (const kind of KINDS) {
     ...check.map((name) => `import { ${name} } from "./engines/sqlite-integrity";`),
     `start({ ${["engineFor: ({ engine }) => new " + engine + "(engine)", ...check].join(", ")} });`,
   ].join("\n");
-  bundle(join("runner", `${kind}.js`), { stdin: { contents, resolveDir: join(root, "lib", "runtime"), sourcefile: `${kind}.js` } });
+  bundle(kind, contents);
 }
 
 const scripts = join(root, "lib", "scripts");

@@ -17,7 +17,10 @@ missing() {
 
 packages=$(missing)
 [ -n "$packages" ] || exit 0
-[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "$tier cannot run, missing: $packages(Debian packages)" >&2; exit 1; }
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "$tier cannot run, missing: $packages(Debian packages)" >&2
+  exit 1
+fi
 echo "$tier installs: $packages" >&2
 
 # Daemons that a package would start on installation are kept from it: policy-rc.d refuses every action of invoke-rc.d.

@@ -2,6 +2,7 @@ import { request as plainRequest, type IncomingMessage } from "node:http";
 import { request as tlsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 
+/** What a request can be told. */
 export interface HttpOptions {
   /** @default "GET" */
   readonly method?: "GET" | "POST";

@@ -14,6 +14,7 @@ const BEATS_PER_LEASE = 6;
 /** Another run holds the lock, and lives. */
 export class LockBusy extends Error {}
 
+/** Who takes a lock, and for how long it is good without a sign of life. */
 export interface LockOptions {
   readonly leaseSeconds: number;
   /** Who is asking, for the message that others get. */

@@ -15,6 +15,7 @@ export const METRICS = {
   integrityState: { name: "backup_integrity_check_state", help: "Result of the last integrity check: 0 ok, 1 corrupt, 2 unknown" },
 } as const;
 
+/** A gauge: its name and what it means. */
 export interface Metric {
   readonly name: string;
   readonly help: string;

@@ -18,6 +18,7 @@ const BEGIN_MS = 60_000;
 /** For a pipe that has no reader yet: opening it for writing alone would fail. */
 const BOTH_WAYS = constants.O_RDWR | constants.O_NONBLOCK;
 
+/** How the engine's container is reached. */
 export interface PodAgentOptions {
   /** Directory shared with the engine's container; no pipes in it yet. */
   readonly exchange: string;

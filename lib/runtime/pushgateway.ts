@@ -3,6 +3,7 @@ import { reasonOf } from "./log";
 import { renderMetrics, type Sample } from "./metrics";
 import type { Settings } from "./settings";
 
+/** How long a push is tried. */
 export interface PushOptions {
   /** For each attempt. @default 10000 */
   readonly timeoutMs?: number;

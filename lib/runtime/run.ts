@@ -2,6 +2,7 @@ import type { Agent } from "./agent";
 import type { Previous, Run } from "./engine";
 import { openFile, storeFile } from "./store";
 
+/** What a run is made of. */
 export interface RunOptions {
   /** The partial generation; exists. */
   readonly directory: string;

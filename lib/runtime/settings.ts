@@ -34,6 +34,7 @@ export interface Settings {
   readonly compressionLevel: number;
 }
 
+/** Where generations are written. */
 export interface TargetSettings {
   /** Mount point of the volume in the runner's container. */
   readonly mount: string;
@@ -47,6 +48,7 @@ export interface TargetSettings {
   readonly lockLeaseSeconds: number;
 }
 
+/** How long generations are kept. */
 export interface RetentionSettings {
   /** Generations younger than this are kept; absent for a retention by count alone. */
   readonly keepDays?: number;

@@ -17,6 +17,7 @@ export type SqliteTask =
   /** Integrity check and content of a private file that nothing writes. */
   | { readonly task: "inspect"; readonly file: string };
 
+/** What SQLite's own checks say of a database. */
 export interface SqliteCheck {
   readonly pageSize: number;
   readonly pages: number;
@@ -24,6 +25,7 @@ export interface SqliteCheck {
   readonly tableCount: number;
 }
 
+/** What a database holds. */
 export interface SqliteInspection extends SqliteCheck {
   /** Rows that `foreign_key_check` objects to; null where the schema's own references make it impossible to tell. */
   readonly foreignKeyViolations: number | null;

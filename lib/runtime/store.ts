@@ -13,6 +13,7 @@ import type { ManifestFile } from "./manifest";
 export const COMPRESSED = ".zst";
 const CHUNK_BYTES = 262_144;
 
+/** How an artefact is written. */
 export interface WriteOptions extends StoreOptions {
   /** zstd level. */
   readonly level: number;
@@ -21,6 +22,7 @@ export interface WriteOptions extends StoreOptions {
   readonly count?: (bytes: number) => void;
 }
 
+/** How an artefact is read back. */
 export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Told the size of every chunk. */

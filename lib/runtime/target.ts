@@ -125,6 +125,7 @@ export async function checkSpace(directory: string, lastBytes: number, target: T
   }
 }
 
+/** Bytes that this process may still write to the file system of `path`. */
 export async function freeBytes(path: string): Promise<number> {
   const { bavail, bsize } = await statfs(path);
   return bavail * bsize;

@@ -1,3 +1,4 @@
+/** The role that a backup logs in as. */
 export interface PostgresBackupRole {
   /** Name of the role. */
   readonly role: string;

@@ -62,7 +62,9 @@ describe("the homelab in operation", () => {
     const id = /^(\d+)\t.*SLEEP\(600\)/m.exec(await homelab.mysql("SHOW PROCESSLIST"))?.[1];
     await homelab.mysql(`KILL ${id}`);
     await holding;
-    succeeded(await endOfJob(cluster, job.namespace, before));
+    process.stderr.write(`${new Date().toISOString()} let go\n`);
+    process.stderr.write(succeeded(await endOfJob(cluster, job.namespace, before)).log);
+    process.stderr.write(`${new Date().toISOString()} ended\n`);
     expect(homelab.generations(job)).toHaveLength(1);
 
     const after = succeeded(await runJob(cluster, job.namespace, job.name));

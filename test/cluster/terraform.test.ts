@@ -70,12 +70,10 @@ describe("the homelab by Terraform", () => {
   /** An object as the API keeps it, without what differs from one creation to the next. */
   async function stored({ kind, metadata: { name, namespace } }: KubernetesObject): Promise<object> {
     const where = namespace === undefined ? [] : ["--namespace", namespace];
-    const { metadata, status: _status, ...rest } = JSON.parse(await cluster.kubectl("get", kind, name, ...where, "-o", "json")) as KubernetesObject & {
-      readonly status?: unknown;
-    };
+    const { metadata, ...rest } = JSON.parse(await cluster.kubectl("get", kind, name, ...where, "-o", "json")) as KubernetesObject;
     const { labels, annotations } = metadata as { readonly labels?: object; readonly annotations?: { readonly [name: string]: string } };
     const own = Object.entries(annotations ?? {}).filter(([key]) => !key.startsWith("pv.kubernetes.io/"));
-    const text = JSON.stringify(rest, (key: string, value: unknown) => (key === "uid" || key === "resourceVersion" ? undefined : value));
+    const text = JSON.stringify(rest, (key: string, value: unknown) => (["uid", "resourceVersion", "status"].includes(key) ? undefined : value));
     return { name, namespace, labels: labels ?? {}, annotations: Object.fromEntries(own), kind, ...(JSON.parse(text) as object) };
   }
 });

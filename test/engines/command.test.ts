@@ -212,7 +212,7 @@ describe("between the steps of a run", () => {
       for (let status = 1; status <= 255; status++) {
         writeFileSync(join(out, "text"), String(status));
         await expect(engine.dump(run)).rejects.toThrow(`1 of 1 artefacts failed: text (dump failed (exit status ${status})`);
-        rmSync(join(directory, "text.zst"));
+        rmSync(join(directory, "text.zst"), { force: true });
       }
       writeFileSync(join(out, "text"), "0");
       expect((await engine.dump(run)).files).toHaveLength(1);

@@ -268,6 +268,14 @@ describe("with a running member", () => {
       liar.stop();
     });
 
+    test("on the way: an older snapshot, and nothing is published", async () => {
+      await etcd.put("/registry/newer", "than the snapshot");
+      const liar = await startLyingEtcd(pki, etcd, () => pieces(file));
+      const reason = failure(await backUp({ endpoint: `https://127.0.0.1:${liar.port}` }));
+      expect(reason).toMatch(/^the snapshot is of revision \d+, and the server was at \d+ before$/);
+      liar.stop();
+    });
+
     test("every page's number, kind and count is noticed, though etcd's hash fits", async () => {
       const path = join(temporaryDirectory("snapshot"), "snapshot.db");
       const { pages } = await readDatabase(join(stored.directory, "snapshot.db"), file.length - 32).catch(async () => {

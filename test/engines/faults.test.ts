@@ -162,6 +162,11 @@ describe.each(names)("%s", (name) => {
     expect(Math.abs(((await metric("lastSuccess")) ?? 0) - finished)).toBeLessThan(2);
   });
 
+  test("the engine's script does the same under dash, busybox and bash", async () => {
+    if (subject.producer === undefined) return expectRunnerAlone();
+    for (const shell of ["dash", "busybox", "bash"] as const) await expectSuccess(makeTarget(subject.synthesised), { shell });
+  });
+
   test(`killed -9 at ${KILLS} random moments, nothing is published that is not whole`, async () => {
     const { durationMs } = await backup(makeTarget(subject.synthesised));
     const chance = random(SEED);
@@ -222,7 +227,7 @@ describe.each(names)("%s", (name) => {
     await expectSuccess(first);
     const size = published(first)[0]?.manifest.files.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
     const target = temporaryDirectory("small");
-    mountTmpfs(target, Math.floor(size * 1.5) + (256 << 10));
+    mountTmpfs(target, Math.floor(size * 2.5));
     runOnExport(settingsOf(subject.synthesised).target?.prepare ?? "", settingsOf(subject.synthesised).target?.directory ?? "", target);
     cpSync(directoryOf(first), directoryOf(target), { recursive: true });
     chownTree(directoryOf(target), ownerOf(directoryOf(first)));
@@ -263,7 +268,7 @@ describe.each(names)("%s", (name) => {
   });
 
   test(`of two that start at once, ${STARTS} times, one publishes and the other finds it busy`, async () => {
-    const slow = subject.producer === undefined ? {} : doubleOf(subject.producer, `sleep 1; exec ${subject.producer}.real "$@"`);
+    const slow = subject.producer === undefined ? {} : doubleOf(subject.producer, `sleep 1; exec ${subject.producer.program}.real "$@"`);
     let met = 0;
     await inLanes(STARTS, async () => {
       const target = makeTarget(subject.synthesised);
@@ -336,7 +341,7 @@ describe.each(names)("%s", (name) => {
     await inLanes(statuses.length, async (index) => {
       const target = makeTarget(subject.synthesised);
       const status = statuses[index] as number;
-      const double = doubleOf(producer, `${producer}.real "$@"\nexit ${status}`);
+      const double = doubleOf(producer, `${producer.program}.real "$@"\nexit ${status}`);
       const result = await backup(target, double);
       expect({ status, runner: result.exitCodes.runner, found: published(target) }).toEqual({ status, runner: 1, found: [] });
       expect(result.logs.runner).toMatch(new RegExp(`backup failed: .*exit status ${status}\\b`));
@@ -347,7 +352,7 @@ describe.each(names)("%s", (name) => {
   test("fails when the producer is killed in the middle, or the engine's container is", async () => {
     const { producer } = subject;
     if (producer === undefined) return expectRunnerAlone();
-    const double = doubleOf(producer, `${producer}.real "$@"\nexec sleep 100`);
+    const double = doubleOf(producer, `${producer.program}.real "$@"\nexec sleep 100`);
     for (const kill of [
       { container: "engine", process: "sleep" },
       { container: "engine" },

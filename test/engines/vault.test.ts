@@ -99,19 +99,31 @@ async function startDouble(): Promise<Subject> {
   };
 }
 
+const COMMANDS = vaultBackupRoleCommands({ role: ROLE, serviceAccount: NAME, namespace: NAMESPACE, audience: AUDIENCE });
+
+/** A real server with the backup's policy and role. */
+async function startPrepared(program: string, storage: "raft" | "inmem" = "raft"): Promise<{ vault: VaultServer; jwt: string }> {
+  const vault = await VaultServer.start({ program, storage });
+  try {
+    const jwt = await vault.enableKubernetesAuth(NAME, NAMESPACE, AUDIENCE);
+    await vault.shell(COMMANDS);
+    return { vault, jwt };
+  } catch (error) {
+    await vault.stop();
+    throw error;
+  }
+}
+
 async function startReal(program: string): Promise<Subject> {
-  const vault = await VaultServer.start({ program });
-  const jwt = await vault.enableKubernetesAuth(NAME, NAMESPACE, AUDIENCE);
-  const commands = vaultBackupRoleCommands({ role: ROLE, serviceAccount: NAME, namespace: NAMESPACE, audience: AUDIENCE });
-  await vault.shell(commands);
+  const { vault, jwt } = await startPrepared(program);
   const tokensAtFirst = await vault.tokens();
   return {
     jwt,
     without: async (rule) => {
-      const lines = commands.split("\n").filter((line) => !line.startsWith(`path "${rule}"`));
-      expect(lines).toHaveLength(commands.split("\n").length - 1);
+      const lines = COMMANDS.split("\n").filter((line) => !line.startsWith(`path "${rule}"`));
+      expect(lines).toHaveLength(COMMANDS.split("\n").length - 1);
       await vault.shell(lines.join("\n"));
-      return () => vault.shell(commands);
+      return () => vault.shell(COMMANDS);
     },
     seal: async () => {
       await vault.seal();
@@ -127,10 +139,11 @@ if (REAL !== undefined) kinds.push([REAL, () => startReal(REAL)]);
 
 describe.each(kinds)("with %s", (_name, start) => {
   let subject: Subject;
+  let started: Subject | undefined;
   beforeAll(async () => {
-    subject = await start();
+    subject = started = await start();
   });
-  afterAll(() => subject.stop());
+  afterAll(() => started?.stop());
   const withToken = (): CronJobOptions => ({ serviceAccountToken: `${subject.jwt}\n` });
 
   test("a snapshot is stored as it was sent, whole, and its token is no longer valid", async () => {
@@ -203,11 +216,9 @@ describe.each(kinds)("with %s", (_name, start) => {
   const program = REAL ?? "";
 
   test("that is restored from a stored snapshot has the secrets that were there, and is unsealed by the keys of then", async () => {
-    const before = await VaultServer.start({ program });
+    const { vault: before, jwt } = await startPrepared(program);
     await before.call("POST", "sys/mounts/kv", { type: "kv" });
     for (let secret = 0; secret < 200; secret++) await before.call("POST", `kv/${secret}`, { value: `secret ${secret}`.repeat(secret) });
-    const jwt = await before.enableKubernetesAuth(NAME, NAMESPACE, AUDIENCE);
-    await before.shell(vaultBackupRoleCommands({ role: ROLE, serviceAccount: NAME, namespace: NAMESPACE, audience: AUDIENCE }));
     const generation = succeeded(await backUp({ serviceAccountToken: jwt }));
     await before.stop();
 
@@ -225,9 +236,7 @@ describe.each(kinds)("with %s", (_name, start) => {
   });
 
   test("without integrated storage has nothing to back up", async () => {
-    const vault = await VaultServer.start({ program, storage: "inmem" });
-    const jwt = await vault.enableKubernetesAuth(NAME, NAMESPACE, AUDIENCE);
-    await vault.shell(vaultBackupRoleCommands({ role: ROLE, serviceAccount: NAME, namespace: NAMESPACE, audience: AUDIENCE }));
+    const { vault, jwt } = await startPrepared(program, "inmem");
     const result = await backUp({ serviceAccountToken: jwt });
     await vault.stop();
     expect(failure(result)).toBe("it does not keep its data in integrated storage (raft), and only that has snapshots");

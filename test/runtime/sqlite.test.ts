@@ -89,6 +89,7 @@ describe("a backup", () => {
     const whole = await hash("");
     expect(await hash(`sql("DELETE FROM item")`)).toBe(whole);
     expect(await hash(`sql("CREATE INDEX more ON item (text)")`)).not.toBe(whole);
+    expect(await hash(`sql("ALTER TABLE owner ADD COLUMN more TEXT")`)).not.toBe(whole);
   });
 
   test("foreign keys that cannot be checked are said to be so", async () => {

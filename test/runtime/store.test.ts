@@ -148,6 +148,15 @@ describe("what is opened", () => {
     });
   });
 
+  test("refuses what decodes to another size than it was made from", async () => {
+    const directory = temporary();
+    const file = await store(directory);
+    const shorter = { ...file, uncompressedBytes: data.length - 1 };
+    await expect(buffer(openFile(directory, shorter))).rejects.toThrow(
+      `dump.zst is damaged: ${data.length} bytes after decompression instead of ${data.length - 1}`,
+    );
+  });
+
   test("fails when it is told to stop", async () => {
     const directory = temporary();
     const file = await store(directory);

@@ -34,6 +34,7 @@ export interface CommandSettings {
   readonly artefacts: readonly CommandArtefact[];
 }
 
+/** One thing that a command yields. */
 export interface CommandArtefact {
   /** File or directory name in the generation: letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`. */
   readonly name: string;
@@ -51,6 +52,7 @@ export interface CommandArtefact {
 /** More than this much white space after a trailer is not looked behind. */
 const TRAILING_BYTES = 256;
 
+/** Whatever a command of the owner's yields, with the guarantees of every other backup. */
 export class CommandEngine implements Engine {
   /** @param out where the program leaves files and directories, shared with its container */
   public constructor(

@@ -16,6 +16,7 @@ export const SNAPSHOT = "snapshot.db";
 /** The archive of the PKI, before compression. */
 export const PKI_ARCHIVE = "pki.tar";
 
+/** Where etcd is, and the files of the cluster that go with it. */
 export interface EtcdSettings {
   readonly kind: "etcd";
   /** e.g. `https://127.0.0.1:2379` */

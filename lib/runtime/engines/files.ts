@@ -16,6 +16,7 @@ import { COMPRESSED, openFile } from "../store";
 import { joined, SMALL_BYTES, TreeDigest, type TreeNode, type TreeOptions, TreeReader } from "../tree";
 import { archiveFacts, TreeArchive } from "../tree-archive";
 
+/** Which trees are backed up, and what makes the copy consistent. */
 export interface FilesSettings {
   readonly kind: "files";
   /** Trees to back up: absolute path in the runner, and the name each has in the generation. */

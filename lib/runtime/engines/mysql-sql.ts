@@ -26,10 +26,12 @@ export function failedStatement(message: string): number | undefined {
   return line === undefined ? undefined : Number(line) - 2;
 }
 
+/** A name as SQL's text has it, in backquotes. */
 export function quoteName(name: string): string {
   return `\`${name.replaceAll("`", "``")}\``;
 }
 
+/** Text as SQL has it, in quotes. */
 export function quoteText(text: string): string {
   return `'${text.replace(/['\\]/g, (character) => character + character)}'`;
 }

@@ -9,6 +9,7 @@ import { accountsSql } from "./mysql-accounts";
 import { DumpReader, withoutSandboxLine, type DumpFacts } from "./mysql-dump";
 import { failedStatement, LOCK_WAIT_SECONDS, PRIVILEGES, query, quoteName, quoteText } from "./mysql-sql";
 
+/** Which databases of a MySQL or MariaDB server are backed up. */
 export interface MysqlSettings {
   readonly kind: "mysql";
   /** Databases that must exist; one missing fails the run. */

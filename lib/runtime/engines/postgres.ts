@@ -7,6 +7,7 @@ import { COMPRESSED } from "../store";
 import { ArchiveReader, qualified, type ArchiveContent, type LastValue } from "./postgres-archive";
 import { ACCESS, FACTS, FILES, SERVER } from "./postgres-sql";
 
+/** Which databases of a PostgreSQL server are backed up, and how exactly they are counted. */
 export interface PostgresSettings {
   readonly kind: "postgres";
   /** Databases that must exist; one missing fails the run. */

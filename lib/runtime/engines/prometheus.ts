@@ -7,6 +7,7 @@ import { reasonOf } from "../log";
 import { type BlockFacts, isBlock, parseMeta, readBlocks, totals } from "../tsdb-blocks";
 import { TreeArchive } from "../tree-archive";
 
+/** Where a Prometheus is, and its data. */
 export interface PrometheusSettings {
   readonly kind: "prometheus";
   /** e.g. `http://prometheus-server.monitoring:80` */

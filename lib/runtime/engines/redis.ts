@@ -3,6 +3,7 @@ import { AgentError } from "../agent";
 import type { Dump, Engine, Run } from "../engine";
 import type { Fact, ManifestFile } from "../manifest";
 
+/** Redis needs no more than the environment of the engine's container. */
 export interface RedisSettings {
   readonly kind: "redis";
 }

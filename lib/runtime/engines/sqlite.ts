@@ -15,6 +15,7 @@ export const FILES_ARCHIVE = "files.tar";
 /** The first bytes of every database (https://www.sqlite.org/fileformat.html). */
 const MAGIC = "SQLite format 3\0";
 
+/** Where a SQLite database is, and what belongs to it. */
 export interface SqliteSettings {
   readonly kind: "sqlite";
   /** Absolute path of the database file in the runner. */

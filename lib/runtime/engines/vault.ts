@@ -8,6 +8,7 @@ import { mending } from "../readable";
 import { VAULT_RULES } from "../vault-rules";
 import { inspectSnapshot } from "../vault-snapshot";
 
+/** Where a Vault is, and how the runner logs in. */
 export interface VaultSettings {
   readonly kind: "vault";
   /** e.g. `http://vault-active.vault:8200` */

@@ -6,8 +6,9 @@ import { CommandBackup } from "../../../constructs/backup";
 import { PodVolume } from "../../../constructs/storage";
 import { ImageReference } from "../../../lib/image-reference";
 import { run, temporaryDirectory } from "../process";
-import { COMMON_SERVICES, hangingProducer, synthesise } from "./subject";
+import { COMMON_SERVICES, hanging, synthesise } from "./subject";
 
+const PRODUCER = { program: "cat" };
 const ROWS = 20_000;
 
 /** A program of the owner's that prints a list, of which half does not compress, and ends it with a trailer. */
@@ -35,7 +36,7 @@ export function startCommand(): Promise<Subject> {
       services: COMMON_SERVICES,
       images: { "registry.example.org/lists": { tools: ["sh", "sleep", "cat"] } },
     },
-    producer: "cat",
+    producer: PRODUCER,
     sourceFaults: [
       {
         name: "missing",
@@ -54,7 +55,7 @@ export function startCommand(): Promise<Subject> {
         },
       },
     ],
-    stall: hangingProducer("cat"),
+    stall: hanging(PRODUCER),
     restoreEqual: async ({ path }) => {
       const restored = join(temporaryDirectory("restored"), "list.txt");
       await run("zstd", ["-d", "-q", join(path, "list.txt.zst"), "-o", restored]);

@@ -7,8 +7,9 @@ import { ServiceEndpoint } from "../../../lib/service-endpoint";
 import { mysqlBackupUserSql } from "../../../lib/sql/mysql-user";
 import { run, temporaryDirectory } from "../process";
 import { MariaDb } from "../servers/mariadb";
-import { COMMON_SERVICES, hangingProducer, synthesise } from "./subject";
+import { COMMON_SERVICES, hanging, synthesise } from "./subject";
 
+const PRODUCER = { program: "mariadb-dump" };
 const PASSWORD = "backup-password";
 const TABLES = ["item", "child"];
 
@@ -46,8 +47,8 @@ export async function startMysql(): Promise<Subject> {
       services: [...COMMON_SERVICES, "mysql.dbaas"],
       images: { "docker.io/library/mariadb": { tools: ["sh", "sleep", "mariadb", "mariadb-dump"] } },
     },
-    producer: "mariadb-dump",
-    stall: hangingProducer("mariadb-dump"),
+    producer: PRODUCER,
+    stall: hanging(PRODUCER),
     sourceFaults: [
       {
         name: "missing",

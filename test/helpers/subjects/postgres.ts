@@ -7,8 +7,9 @@ import { postgresBackupRoleSql } from "../../../lib/sql/postgres-role";
 import { hostProgram } from "../pod";
 import { run } from "../process";
 import { Postgres } from "../servers/postgres";
-import { COMMON_SERVICES, hangingProducer, synthesise } from "./subject";
+import { COMMON_SERVICES, hanging, synthesise } from "./subject";
 
+const PRODUCER = { program: "pg_dump" };
 const PASSWORD = "backup-password";
 /** Hash of all rows of both tables. */
 const CONTENT = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM (SELECT id, data::text FROM item UNION ALL SELECT -id, at::text FROM event) t";
@@ -46,8 +47,8 @@ export async function startPostgres(): Promise<Subject> {
       });
     }),
     options: { secrets: { "pg-backup": { password: PASSWORD } }, services: [...COMMON_SERVICES, "pg-rw.dbaas"] },
-    producer: "pg_dump",
-    stall: hangingProducer("pg_dump"),
+    producer: PRODUCER,
+    stall: hanging(PRODUCER),
     sourceFaults: [
       {
         name: "missing",

@@ -1,4 +1,5 @@
 import type { Subject } from "./subject";
+import { randomBytes } from "node:crypto";
 import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import { RedisBackup, SecretRef } from "../../../constructs/backup";
@@ -6,14 +7,15 @@ import { ImageReference } from "../../../lib/image-reference";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
 import { run } from "../process";
 import { Redis } from "../servers/redis";
-import { COMMON_SERVICES, hangingProducer, synthesise } from "./subject";
+import { COMMON_SERVICES, hanging, synthesise } from "./subject";
 
+const PRODUCER = { program: "redis-cli", dumps: "*--rdb*" };
 const PASSWORD = "backup-password";
 
 /** A Redis server with keys of several kinds. */
 export async function startRedis(): Promise<Subject> {
-  const server = await Redis.start({ password: PASSWORD });
-  const keys = Array.from({ length: 4000 }, (_, key) => [`SET key:${key} value-${key * 7919}`, `HSET hash:${key % 50} ${key} ${key}`, `LPUSH list ${key}`]);
+  const server = await Redis.start({ password: PASSWORD, settings: { "repl-diskless-sync-delay": "0" } });
+  const keys = Array.from({ length: 4000 }, (_, key) => [`SET key:${key} ${randomBytes(150).toString("base64")}`, `HSET hash:${key % 50} ${key} ${key}`, `LPUSH list ${key}`]);
   server.pipe(keys.flat());
   const wanted = server.call("DEBUG", "DIGEST");
   let port = 16_379;
@@ -28,8 +30,8 @@ export async function startRedis(): Promise<Subject> {
       });
     }),
     options: { secrets: { redis: { password: PASSWORD } }, services: [...COMMON_SERVICES, "redis.redis"] },
-    producer: "redis-cli",
-    stall: hangingProducer("redis-cli"),
+    producer: PRODUCER,
+    stall: hanging(PRODUCER),
     sourceFaults: [
       {
         name: "missing",

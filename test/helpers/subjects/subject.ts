@@ -19,7 +19,7 @@ export interface Subject {
   /** What its pods need besides the target. */
   readonly options: CronJobOptions;
   /** The engine's program that makes the dump; absent where the runner does it all. */
-  readonly producer?: string;
+  readonly producer?: Producer;
   /** Ways in which its source can be unfit for a backup. */
   readonly sourceFaults: readonly SourceFault[];
   /** Keeps a dump that has begun from ending; absent where nothing outside the runner can. */
@@ -27,6 +27,13 @@ export interface Subject {
   /** Restores a generation by hand into a scratch place, and compares it with the source. @throws where they differ */
   restoreEqual(generation: FoundGeneration): Promise<void>;
   stop(): Promise<void>;
+}
+
+/** A program, and which of its calls is the dump. */
+export interface Producer {
+  readonly program: string;
+  /** Pattern of a shell that the arguments of those calls match. @default "*" */
+  readonly dumps?: string;
 }
 
 /** How long work is held up, and what ends that. */
@@ -46,17 +53,18 @@ export interface SourceFault {
   inject(): Promise<() => void | Promise<void>>;
 }
 
-/** Options under which a program of the engine's container is a shell script, unless asked its version; the real one is `<name>.real`. */
-export function doubleOf(program: string, script: string): Pick<CronJobOptions, "programs"> {
+/** Options under which a shell script does the dump in the producer's place; the real program is `<program>.real`. */
+export function doubleOf({ program, dumps = "*" }: Producer, script: string): Pick<CronJobOptions, "programs"> {
   const path = join(temporaryDirectory("double"), program);
-  writeFileSync(path, `#!/bin/sh\ncase "$*" in --version | -V) exec ${program}.real "$@" ;; esac\n${script}\n`);
+  const otherwise = `case "$*" in --version | -V) ;; ${dumps}) dump=yes ;; esac\nif [ -z "\${dump:-}" ]; then exec ${program}.real "$@"; fi`;
+  writeFileSync(path, `#!/bin/sh\n${otherwise}\n${script}\n`);
   chmodSync(path, 0o755);
   return { programs: { [program]: path, [`${program}.real`]: hostProgram(program) } };
 }
 
 /** A dump that hangs because the engine's program does. */
-export function hangingProducer(program: string): () => Promise<Stall> {
-  const options = doubleOf(program, `while :; do sleep 1; done`);
+export function hanging(producer: Producer): () => Promise<Stall> {
+  const options = doubleOf(producer, "while :; do sleep 1; done");
   return () => Promise.resolve({ options, undo: () => undefined });
 }
 

@@ -17,4 +17,4 @@ done
 shellcheck --shell=sh $pod
 # shellcheck disable=SC2086
 shellcheck $own
-echo "shell: $(printf '%s\n' $pod $own | wc -l) files clean"
+echo "shell: $(printf '%s\n' "$pod" "$own" | wc -l) files clean"

@@ -2,9 +2,9 @@ import { readdirSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { site } from "../../stacks/site";
 import { mountTmpfs, unmount } from "../helpers/pod/target";
-import { run, waitFor } from "../helpers/process";
+import { run } from "../helpers/process";
 import { Homelab, type BackupJob } from "./homelab";
-import { endOfJob, podsOf, runJob, saysOf, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
+import { endOfJob, podsOf, runJob, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
 import { PASSWORD } from "./services";
 
 const MYSQL = { name: "mysql", namespace: "dbaas" };
@@ -101,21 +101,8 @@ describe("faults under a real kubelet", () => {
     expect(events).toMatch(/No such file or directory/);
   });
 
-  /** Work that lasts until it is let go: another session holds a table. */
-  async function held(work: () => Promise<void>): Promise<void> {
-    const holding = homelab.mysql(`LOCK TABLES ${site.mysql.expectDatabases[0]}.item WRITE; SELECT SLEEP(600)`).catch(() => "");
-    await waitFor(async () => (await homelab.mysql("SHOW PROCESSLIST")).includes("SLEEP(600)"), "the lock to be held", 20);
-    try {
-      await work();
-    } finally {
-      const id = /^(\d+)\t.*SLEEP\(600\)/m.exec(await homelab.mysql("SHOW PROCESSLIST"))?.[1];
-      await homelab.mysql(`KILL ${id}`);
-      await holding;
-    }
-  }
-
   test("fails when the deadline is over, and says so before it ends", async () => {
-    await held(async () => {
+    await homelab.whileHeld(async () => {
       const ended = await failing(mysql, { change: (spec) => (spec["activeDeadlineSeconds"] = 15) });
       expect(ended.reason).toBe("DeadlineExceeded");
       expect(reason(ended)).toMatch(/stopped by SIGTERM/);
@@ -126,9 +113,9 @@ describe("faults under a real kubelet", () => {
   test("fails when the runner is killed, and the next run clears away what it left", async () => {
     const { cluster } = homelab;
     const before = homelab.generations(mysql).map(({ name }) => name);
-    await held(async () => {
+    await homelab.whileHeld(async () => {
       const name = await startJob(cluster, mysql.namespace, mysql.name, once);
-      await saysOf(cluster, mysql.namespace, name, /dumping/);
+      await homelab.dumping(mysql);
       // From the node, as the kernel does when memory runs out: process 1 of a container is deaf to its own.
       const { stdout } = await run("pgrep", ["--full", "/etc/cdktf-backup/runner.js"]);
       for (const pid of stdout.trim().split("\n")) process.kill(Number(pid), "SIGKILL");
@@ -138,7 +125,7 @@ describe("faults under a real kubelet", () => {
     expect(homelab.leftovers(mysql)).toEqual([expect.stringMatching(/^\.partial-/)]);
 
     // Nobody has held the lock for longer than its lease.
-    const path = homelab.export(mysql);
+    const path = homelab.directory(mysql);
     for (const lock of readdirSync(path).filter((name) => name.startsWith(".lock."))) utimesSync(join(path, lock), new Date(0), new Date(0));
     succeeded(await runJob(cluster, mysql.namespace, mysql.name));
     expect(homelab.generations(mysql)).toHaveLength(before.length + 1);
@@ -148,11 +135,10 @@ describe("faults under a real kubelet", () => {
   test("fails when the pod is deleted by force", async () => {
     const { cluster } = homelab;
     const before = homelab.generations(mysql).length;
-    await held(async () => {
+    await homelab.whileHeld(async () => {
       const name = await startJob(cluster, mysql.namespace, mysql.name, once);
-      await waitFor(async () => (await podsOf(cluster, mysql.namespace, name)).length === 1, "the pod", 30);
+      await homelab.dumping(mysql);
       const [pod = ""] = await podsOf(cluster, mysql.namespace, name);
-      await waitFor(async () => (await cluster.kubectl("get", "pod", pod, "--namespace", mysql.namespace, "-o", "jsonpath={.status.phase}")) === "Running", "it to run", 60);
       await cluster.kubectl("delete", "pod", pod, "--namespace", mysql.namespace, "--force", "--grace-period=0");
       expect(await endOfJob(cluster, mysql.namespace, name)).toMatchObject({ succeeded: false });
     });

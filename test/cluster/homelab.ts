@@ -135,10 +135,14 @@ export class Homelab {
     return all;
   }
 
+  /** Where a backup's generations and locks are. */
+  public directory(job: BackupJob): string {
+    return join(this.export(job), job.settings.target?.directory ?? "");
+  }
+
   /** What a backup left that is no generation: partial ones, probes. */
   public leftovers(job: BackupJob): readonly string[] {
-    const directory = join(this.export(job), job.settings.target?.directory ?? "");
-    return readdirSync(directory).filter((name) => name.startsWith(".") && !name.startsWith(".lock.") && name !== ".cdktf-backup-target");
+    return readdirSync(this.directory(job)).filter((name) => name.startsWith(".") && !name.startsWith(".lock.") && name !== ".cdktf-backup-target");
   }
 
   /** A metric of a backup in the Pushgateway; undefined where it has none. */
@@ -160,6 +164,27 @@ export class Homelab {
   /** Runs SQL in the homelab's MySQL, as its root. */
   public mysql(sql: string): Promise<string> {
     return this.exec({ name: "mysql", namespace: "dbaas" }, sql, "mariadb", "--no-defaults", "--user=root", "--socket=/data/socket", "--batch", "--skip-column-names");
+  }
+
+  /**
+   * Calls `work` while another session holds a table, so that a dump of MySQL lasts until `work` has ended. The server lets the dump
+   * wait for 30 seconds.
+   */
+  public async whileHeld(work: () => Promise<void>): Promise<void> {
+    const sessions = (): Promise<string> => this.mysql("SHOW PROCESSLIST");
+    const holding = this.mysql(`LOCK TABLES ${site.mysql.expectDatabases[0]}.item WRITE; SELECT SLEEP(600)`).catch(() => "");
+    await waitFor(async () => (await sessions()).includes("SLEEP(600)"), "the lock to be held", 20);
+    try {
+      await work();
+    } finally {
+      await this.mysql(`KILL ${/^(\d+)\t.*SLEEP\(600\)/m.exec(await sessions())?.[1]}`);
+      await holding;
+    }
+  }
+
+  /** Waits until a run writes its generation. */
+  public async dumping(job: BackupJob): Promise<void> {
+    await waitFor(() => this.leftovers(job).some((name) => name.startsWith(".partial-")), `${job.name} to dump`, 60);
   }
 
   /** Stops or starts a Deployment's pod, and waits until that is so. */

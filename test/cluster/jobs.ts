@@ -1,6 +1,5 @@
 import { waitFor } from "../helpers/process";
 import type { Cluster } from "./cluster";
-import type { Block } from "../helpers/pod/terraform";
 
 /** A Job that has ended. */
 export interface FinishedJob {
@@ -86,27 +85,9 @@ export async function podsOf(cluster: Cluster, namespace: string, job: string): 
   return names.split(" ").filter((name) => name !== "");
 }
 
-/** Waits until a runner has printed something. */
-export async function saysOf(cluster: Cluster, namespace: string, job: string, pattern: RegExp, seconds = 60): Promise<void> {
-  const logs = new Map<string, string>();
-  await waitFor(
-    async () => {
-      await readLogs(cluster, namespace, job, logs);
-      return pattern.test([...logs.values()].join(""));
-    },
-    `${job} to say ${String(pattern)}`,
-    seconds,
-  );
-}
-
 async function readLogs(cluster: Cluster, namespace: string, job: string, logs: Map<string, string>): Promise<void> {
   for (const pod of await podsOf(cluster, namespace, job)) {
     const { status, stdout } = await cluster.tryKubectl({ mayFail: true }, "logs", "--namespace", namespace, pod, "--container", "runner");
     if (status === 0 && stdout !== "") logs.set(pod, stdout);
   }
-}
-
-/** The `spec` of the one pod template in a Job. */
-export function podSpec(spec: Record<string, unknown>): Record<string, unknown> {
-  return (spec["template"] as Block)["spec"] as Record<string, unknown>;
 }

@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
 import { App, TerraformStack } from "cdktf";
 import { SqliteBackup } from "../../constructs/backup";
 import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
@@ -62,6 +63,7 @@ function synthesise(outdir: string): void {
     const name = `service-${n}`;
     const namespace = `namespace-${n % NAMESPACES}`;
     const stack = new TerraformStack(app, name);
+    new KubernetesProvider(stack, "kubernetes", {});
     new SqliteBackup(stack, "backup", {
       name: `${name}-backup`,
       namespace,

@@ -12,8 +12,7 @@ JSON
 "$program" -chdir="$1" init -input=false -no-color > "$1/init.log" 2>&1 || {
   cat "$1/init.log" >&2
   # One line: the program breaks its messages into many, with a frame around them.
-  sed -n '/Error:/,$p' "$1/init.log" | tr -d '│╷╵' | tr -s '\n ' '  ' | cut -c 1-400 >&2
-  echo >&2
+  sed -n '/Error:/,/^[│ ]*$/p; /Could not/,/^[│ ]*$/p' "$1/init.log" | tr -d '│╷╵' | tr -s '\n ' '  ' >&2
   exit 1
 }
 echo "$program"

@@ -140,6 +140,22 @@ describe.each(names)("%s", (name) => {
     return result;
   };
 
+  /** How long a whole run takes, and how long it is from the dump's beginning to the publication. */
+  const paceOf = async (): Promise<{ readonly runMs: number; readonly dumpMs: number }> => {
+    const target = makeTarget(subject.synthesised);
+    const begun = Date.now();
+    let dump = 0;
+    let publication = 0;
+    const when = (): boolean => {
+      if (dump === 0 && dumping(target)) dump = Date.now();
+      if (dump !== 0 && publication === 0 && published(target).length > 0) publication = Date.now();
+      return false;
+    };
+    const { ok } = await backup(target, { kill: { when } });
+    expect(ok).toBe(true);
+    return { runMs: Date.now() - begun, dumpMs: publication - dump };
+  };
+
   /** A run that publishes, and removes most of the ten that are past their time. */
   const expectPruned = async (target: string): Promise<void> => {
     const { logs } = await backup(target);
@@ -168,23 +184,24 @@ describe.each(names)("%s", (name) => {
   });
 
   test(`killed -9 at ${KILLS} random moments, nothing is published that is not whole`, async () => {
-    const { durationMs } = await backup(makeTarget(subject.synthesised));
+    const { runMs, dumpMs } = await paceOf();
     const chance = random(SEED);
     const rounds = Array.from({ length: KILLS }, () => ({
       victim: [undefined, "runner", "engine"][Math.floor(chance() * (subject.producer === undefined ? 2 : 3))],
-      fromDump: chance() < 0.5,
+      // From the beginning of a dump to its end is a small part of a run, and the part that matters.
+      fromDump: chance() < 0.7,
+      pauseMs: chance() < 0.3 ? 0 : 200,
       share: chance(),
     }));
     const outcome = { published: 0, nothing: 0 };
     await inLanes(KILLS, async (round) => {
-      const { victim, fromDump, share } = rounds[round] as (typeof rounds)[number];
+      const { victim, fromDump, pauseMs, share } = rounds[round] as (typeof rounds)[number];
       const target = makeTarget(subject.synthesised);
-      const pod = startCronJob(subject.synthesised, optionsFor(target));
+      const pod = startCronJob(subject.synthesised, optionsFor(target, { pauseMs }));
       let over = false;
       void pod.done.then(() => (over = true));
-      if (fromDump) await waitFor(() => dumping(target) || over, "the dump to begin", 60);
-      // From the beginning of a dump to its end is a small part of a run, and the part that matters.
-      await new Promise((resolve) => setTimeout(resolve, share * durationMs * (fromDump ? 0.4 : 1.1)));
+      if (fromDump) await waitFor(() => dumping(target) || over, "the dump to begin", 60, 2);
+      await new Promise((resolve) => setTimeout(resolve, share * 1.2 * (fromDump ? dumpMs : runMs)));
       pod.kill(victim === undefined ? {} : { container: victim });
       // Whichever container is left may wait minutes for the other one; it gets enough time to do wrong.
       const patience = setTimeout(() => pod.kill(), 3000);
@@ -205,10 +222,7 @@ describe.each(names)("%s", (name) => {
     const target = makeTarget(subject.synthesised);
     const killed = await backup(target, { kill: { when: () => dumping(target) } });
     expect({ killed: killed.killed > 0, dumping: dumping(target) }).toEqual({ killed: true, dumping: true });
-    const impatient = withSettings(subject.synthesised, (settings) => ({
-      ...settings,
-      ...(settings.target === undefined ? {} : { target: { ...settings.target, lockLeaseSeconds: 2 } }),
-    }));
+    const impatient = withLease(subject.synthesised, 2);
     const result = await backup(target, {}, impatient);
     expect(result.logs.runner).toMatch(/removing \.partial-\S+, left by a run that did not end/);
     expect(dumping(target)).toBe(false);
@@ -269,10 +283,12 @@ describe.each(names)("%s", (name) => {
 
   test(`of two that start at once, ${STARTS} times, one publishes and the other finds it busy`, async () => {
     const slow = subject.producer === undefined ? {} : doubleOf(subject.producer, `sleep 1; exec ${subject.producer.program}.real "$@"`);
+    // Whoever finds the lock taken looks again after a twentieth of the lease.
+    const impatient = withLease(subject.synthesised, 20);
     let met = 0;
     await inLanes(STARTS, async () => {
       const target = makeTarget(subject.synthesised);
-      const results = await Promise.all([backup(target, slow), backup(target, slow)]);
+      const results = await Promise.all([1, 2].map(() => backup(target, slow, impatient)));
       const found = published(target);
       const logs = results.map((result) => result.logs.runner);
       const codes = results.map(({ exitCodes }) => exitCodes.runner).sort();
@@ -381,6 +397,10 @@ describe.each(names)("%s", (name) => {
     await expectPruned(target);
   }, LONG);
 });
+
+function withLease(synthesised: string, lockLeaseSeconds: number): string {
+  return withSettings(synthesised, ({ target, ...settings }) => (target === undefined ? settings : { ...settings, target: { ...target, lockLeaseSeconds } }));
+}
 
 function ownerOf(path: string): number {
   return statSync(path).uid;

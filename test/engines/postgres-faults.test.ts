@@ -1,14 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { Readable } from "node:stream";
-import type { Dump } from "../../lib/runtime/engine";
+import { writeFileSync } from "node:fs";
 import { PostgresEngine } from "../../lib/runtime/engines/postgres";
-import { ArchiveReader } from "../../lib/runtime/engines/postgres-archive";
 import { withAgent } from "../helpers/agent-run";
-import { hostProgram } from "../helpers/pod";
-import { temporaryDirectory } from "../helpers/process";
 import { Postgres } from "../helpers/servers/postgres";
 import { addRole, backUp, environment, failure, instead, SETTINGS, succeeded, synthesise, withEngine } from "./postgres-setup";
 
@@ -141,108 +134,11 @@ describe("fails when", () => {
     const script = 'case "$PGDATABASE" in other) psql -qc "DROP TABLE short_lived" ;; esac; exec real "$@"';
     expect(failure(await backUp({ images: instead("pg_dump", script) }))).toMatch(/^dump failed: .*relation "public.short_lived" does not exist$/);
   });
-
-  test.each([
-    ["pg_dump", "dump", "1 hollow", "SELECT 1"],
-    ["pg_dumpall", "globals", "", ""],
-    ["psql", "query", "hollow", "SELECT 1"],
-    ["pg_restore", "decode", "", ""],
-  ])("%s ends with any status but 0", async (program, verb, argument, input) => {
-    const path = temporaryDirectory("stub");
-    const code = join(path, "code");
-    writeFileSync(join(path, program), `#!/bin/sh\nread -r code < ${code}\nexit "$code"\n`, { mode: 0o755 });
-    await withAgent({ env: environment(path) }, async ({ run, directory }) => {
-      const store = (): Promise<unknown> => run.store("x", run.agent.request(verb, argument, Readable.from([input])).output);
-      for (let status = 1; status <= 255; status++) {
-        writeFileSync(code, `${status}\n`);
-        await expect(store()).rejects.toThrow(`${verb} failed (exit status ${status})`);
-        rmSync(join(directory, "x.zst"));
-      }
-      writeFileSync(code, "0\n");
-      await store();
-    });
-  });
 });
 
 function addGrant(database: string): void {
   server.sql(`GRANT CONNECT ON DATABASE ${database} TO backup`);
 }
-
-describe("a dump on the target that is", () => {
-  let made: { readonly dump: Dump; readonly files: ReadonlyMap<string, Buffer> };
-
-  beforeAll(async () => {
-    made = await withEngine(async (engine, run, { directory }) => {
-      const dump = await engine.dump(run);
-      return { dump, files: new Map(dump.files.map(({ path }) => [path, readFileSync(join(directory, path))])) };
-    });
-  });
-
-  const APP = "databases/app.dump.zst";
-
-  /** Verifies what was dumped after `damage`, with the hash of what is there now if `rehashed`. */
-  function verify(damage: (files: Map<string, Buffer>) => void, rehashed = false): Promise<readonly string[]> {
-    return withEngine(async (engine, run, { directory }) => {
-      const files = new Map(made.files);
-      damage(files);
-      for (const [path, content] of files) {
-        mkdirSync(join(directory, path, ".."), { recursive: true });
-        writeFileSync(join(directory, path), content);
-      }
-      const described = made.dump.files.map((file) => {
-        const content = files.get(file.path);
-        if (content === undefined || !rehashed) return file;
-        const whole = spawnSync("zstd", ["-dcq"], { input: content, maxBuffer: 2 ** 30 }).stdout.length;
-        const sha256 = createHash("sha256").update(content).digest("hex");
-        return { ...file, bytes: content.length, sha256, ...(file.uncompressedBytes === undefined ? {} : { uncompressedBytes: whole }) };
-      });
-      return engine.verify(run, { ...made.dump, files: described });
-    });
-  }
-
-  const changed = (path: string, change: (content: Buffer) => Buffer) => (files: Map<string, Buffer>): void => {
-    files.set(path, change(Buffer.from(files.get(path) ?? "")));
-  };
-  const archived = (change: (archive: Buffer) => Buffer): ((files: Map<string, Buffer>) => void) =>
-    changed(APP, (content) => {
-      const { stdout } = spawnSync("zstd", ["-dc"], { input: content, maxBuffer: 2 ** 30 });
-      return spawnSync("zstd", ["-c"], { input: change(stdout), maxBuffer: 2 ** 30 }).stdout;
-    });
-
-  test("whole passes", async () => {
-    expect(await verify(() => undefined)).toHaveLength(5);
-    expect(await verify(archived((archive) => archive), true)).toHaveLength(5);
-  });
-
-  test.each<[string, (files: Map<string, Buffer>) => void]>([
-    ["cut in half", changed(APP, (content) => content.subarray(0, content.length >> 1))],
-    ["one byte short", changed(APP, (content) => content.subarray(0, -1))],
-    ["one byte longer", changed(APP, (content) => Buffer.concat([content, Buffer.from("x")]))],
-    ["changed in one bit", changed(APP, (content) => (content.writeUInt8(content.readUInt8(content.length >> 1) ^ 1, content.length >> 1), content))],
-    ["changed in one digit and compressed again", archived((archive) => (archive.write("9", archive.indexOf("\t4") + 1), archive))],
-    ["empty", changed(APP, () => Buffer.alloc(0))],
-    ["missing", (files) => void files.delete(APP)],
-    ["that of another database", (files) => void files.set(APP, files.get("databases/other.dump.zst") ?? Buffer.alloc(0))],
-  ])("%s is refused", async (_, damage) => {
-    await expect(verify(damage)).rejects.toThrow(/databases\/app\.dump\.zst/);
-  });
-
-  test.each<[string, (files: Map<string, Buffer>) => void, RegExp]>([
-    ["cut in half", archived((archive) => archive.subarray(0, archive.length >> 1)), /^decode failed: .*end of file$/],
-    ["one byte short", archived((archive) => archive.subarray(0, -1)), /^decode failed/],
-    ["empty", archived(() => Buffer.alloc(0)), /^decode failed/],
-    ["that of another database", (files) => void files.set(APP, files.get("databases/other.dump.zst") ?? Buffer.alloc(0)), /public.big has 1 rows instead of 60000/],
-    ["without one table", archived(() => archiveWithout("small")), /table public.small is missing$/],
-    ["without globals' end", changed("globals.sql", (content) => content.subarray(0, content.length >> 1)), /^globals.sql does not end with its last line/],
-  ])("%s is refused, even where its hash was made to fit", async (_, damage, reason) => {
-    await expect(verify(damage, true)).rejects.toThrow(reason);
-  });
-
-  function archiveWithout(table: string): Buffer {
-    const args = ["-Fc", "-Z0", "--quote-all-identifiers", `--exclude-table=${table}`];
-    return spawnSync(hostProgram("pg_dump"), args, { env: { ...server.env, PGDATABASE: "app" }, maxBuffer: 2 ** 30 }).stdout;
-  }
-});
 
 describe("the documented role", () => {
   test("is enough, on a server that lets nobody in by default", async () => {
@@ -302,43 +198,5 @@ describe("the documented role", () => {
     for (const sql of ["DELETE FROM small", "CREATE TABLE t ()", "UPDATE small SET t = 'y'", "SELECT setval('big_id_seq', 1)", "CREATE ROLE x"]) {
       expect(psql(sql)).toMatch(/permission denied/);
     }
-  });
-});
-
-describe("the reader of an archive", () => {
-  const text = String.raw`-- Data for Name: t; Type: TABLE DATA
-COPY "public"."t" ("a") FROM stdin;
-COPY "public"."u" ("a") FROM stdin;
-
-\\.
-x
-\.
-
-
-COPY "S ""x"""."two
-lines;" ("a") FROM stdin;
-\.
-SELECT pg_catalog.setval('"public"."it''s"', 5, true);
-SELECT pg_catalog.setval('"public"."new"', 5, false);
-SELECT pg_catalog.lo_open('16385', 131072);
-`;
-
-  test("counts the same whatever the pieces it gets", () => {
-    const expected = {
-      rows: new Map([["public.t", 4], ['"S ""x"""."two\nlines;"', 0]]),
-      sequences: new Map([['public."it\'s"', "5"], ["public.new", null]]),
-      largeObjects: 1,
-    };
-    for (let size = 1; size < text.length; size++) {
-      const reader = new ArchiveReader("utf8");
-      for (let start = 0; start < text.length; start += size) reader.push(Buffer.from(text.slice(start, start + size)));
-      expect(reader.end()).toEqual(expected);
-    }
-  });
-
-  test("fails when rows have no end", () => {
-    const reader = new ArchiveReader("utf8");
-    reader.push(Buffer.from(text.slice(0, 100)));
-    expect(() => reader.end()).toThrow("the dump breaks off in the rows of public.t");
   });
 });

@@ -219,20 +219,24 @@ describe.each(kinds)("with %s", (_name, start) => {
     const { vault: before, jwt } = await startPrepared(program);
     await before.call("POST", "sys/mounts/kv", { type: "kv" });
     for (let secret = 0; secret < 200; secret++) await before.call("POST", `kv/${secret}`, { value: `secret ${secret}`.repeat(secret) });
-    const generation = succeeded(await backUp({ serviceAccountToken: jwt }));
+    const result = await backUp({ serviceAccountToken: jwt });
     await before.stop();
+    const generation = succeeded(result);
 
     // Nothing is left of the old server but the snapshot, its unseal key and its root token.
     const after = await VaultServer.start({ program });
-    await after.restore(stored(generation));
-    await waitFor(async () => (await after.call("GET", "sys/health?sealedcode=200&standbyok=true")).sealed === true, "the restored server to be sealed");
-    after.rootToken = before.rootToken;
-    await after.unseal(before.unsealKey);
-    for (const secret of [0, 1, 99, 199]) {
-      const { data } = (await after.call("GET", `kv/${secret}`)) as { readonly data: { readonly value: string } };
-      expect(data.value).toBe(`secret ${secret}`.repeat(secret));
+    try {
+      await after.restore(stored(generation));
+      await waitFor(() => after.isSealed(), "the restored server to be sealed");
+      after.rootToken = before.rootToken;
+      await after.unseal(before.unsealKey);
+      for (const secret of [0, 1, 99, 199]) {
+        const { data } = (await after.call("GET", `kv/${secret}`)) as { readonly data: { readonly value: string } };
+        expect(data.value).toBe(`secret ${secret}`.repeat(secret));
+      }
+    } finally {
+      await after.stop();
     }
-    await after.stop();
   });
 
   test("without integrated storage has nothing to back up", async () => {

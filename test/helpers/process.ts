@@ -111,12 +111,12 @@ export function accepts(port: number): Promise<boolean> {
   });
 }
 
-/** Asks every 20 ms. @throws after `seconds`, naming `what` */
-export async function waitFor(condition: () => boolean | Promise<boolean>, what: string, seconds = 30): Promise<void> {
+/** Asks every `everyMs`. @throws after `seconds`, naming `what` */
+export async function waitFor(condition: () => boolean | Promise<boolean>, what: string, seconds = 30, everyMs = 20): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`waited ${seconds} s for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
 

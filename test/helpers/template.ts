@@ -1,3 +1,5 @@
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
 import { App, LocalBackend, TerraformStack } from "cdktf";
 
@@ -8,7 +10,7 @@ export type Attributes = { readonly [attribute: string]: Json };
 
 /** A stack of an app of its own, with what every stack has: a backend and the provider. */
 export function testStack(name = "test"): TerraformStack {
-  const stack = new TerraformStack(new App({ outdir: "unused" }), name);
+  const stack = new TerraformStack(new App({ outdir: join(tmpdir(), "cdktf-backup-test") }), name);
   new LocalBackend(stack, { path: `${name}.tfstate` });
   new KubernetesProvider(stack, "kubernetes", {});
   return stack;

@@ -57,8 +57,13 @@ export class Pod implements RunningPod {
     for (const init of blocks(this.spec.init_container)) {
       if ((await this.start(kubelet, init).exit) !== 0 || this.ending !== undefined) return this.result();
     }
-    const started = blocks(this.spec.container).map((container) => this.start(kubelet, container));
-    await Promise.all(started.map((container) => container.started));
+    const started: Container[] = [];
+    for (const container of blocks(this.spec.container)) {
+      if (started.length > 0) await new Promise((resolve) => setTimeout(resolve, this.options.pauseMs ?? 200));
+      if (this.ending !== undefined) break;
+      started.push(this.start(kubelet, container));
+      await started.at(-1)?.started;
+    }
     for (const kill of [this.options.kill ?? []].flat()) this.schedule(kill, started);
     await Promise.all(started.map((container) => container.exit));
     return this.result();

@@ -23,6 +23,8 @@ export interface PodOptions {
   readonly shell?: Shell;
   /** Content of service account tokens. @default "service-account-token" */
   readonly serviceAccountToken?: string;
+  /** Milliseconds between the starts of two containers, which a kubelet starts in turn. @default 200 */
+  readonly pauseMs?: number;
   /** What to kill, and when. @default [] */
   readonly kill?: Kill | readonly Kill[];
   /** Replaces `activeDeadlineSeconds`, so that a test need not wait hours. @default - as declared */

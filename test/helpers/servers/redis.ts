@@ -12,6 +12,8 @@ export interface RedisOptions {
   readonly settings?: { readonly [name: string]: string };
   /** Where its files are. @default - a new directory */
   readonly directory?: string;
+  /** What it logs when it counts as started. @default - that it accepts connections, which it says once it has loaded its data */
+  readonly ready?: RegExp;
 }
 
 /** A uid that is nobody's: the server writes as it, and needs no more. */
@@ -19,9 +21,9 @@ const UID = 6379;
 
 /** A real Redis server with a directory of its own; it saves nothing unless told to. */
 export class Redis {
-  /** Resolves when it answers, be it that it still loads. */
-  public static async start({ port = 6379, password, settings = {}, directory = Redis.directory() }: RedisOptions = {}): Promise<Redis> {
-    const server = new Redis(directory, port, password, settings);
+  /** Resolves when it answers. */
+  public static async start(options: RedisOptions = {}): Promise<Redis> {
+    const server = new Redis({ port: 6379, settings: {}, directory: Redis.directory(), ready: /Ready to accept connections/, ...options });
     await server.up();
     return server;
   }
@@ -33,48 +35,44 @@ export class Redis {
 
   private process: ManagedProcess | undefined;
 
-  private constructor(
-    public readonly directory: string,
-    public readonly port: number,
-    private readonly password: string | undefined,
-    private readonly settings: { readonly [name: string]: string },
-  ) {}
+  private constructor(private readonly options: Required<Omit<RedisOptions, "password">> & Pick<RedisOptions, "password">) {}
 
-  /** Path of a socket without a port. */
-  public get socket(): string {
-    return join(this.directory, "socket");
+  public get directory(): string {
+    return this.options.directory;
   }
 
   /** Starts the server again after {@link stop}. */
   public async up(): Promise<void> {
-    const settings = {
-      ...{ port: String(this.port), bind: "127.0.0.1", dir: this.directory, unixsocket: this.socket, save: "", "enable-debug-command": "yes" },
-      ...(this.password === undefined ? {} : { requirepass: this.password }),
-      ...this.settings,
+    const { port, password, settings, directory, ready } = this.options;
+    const all = {
+      ...{ port: String(port), bind: "127.0.0.1", dir: directory, unixsocket: join(directory, "socket"), save: "", "enable-debug-command": "yes" },
+      ...(password === undefined ? {} : { requirepass: password }),
+      ...settings,
     };
-    const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-    this.process = await startProcess({ command: "redis-server", args, uid: UID, cwd: this.directory, ready: { log: /Ready to accept connections|is now ready/ } });
+    const args = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
+    this.process = await startProcess({ command: "redis-server", args, uid: UID, cwd: directory, ready: { log: ready } });
     await waitFor(() => !this.call("PING").includes("Could not connect"), "redis-server to answer");
   }
 
-  /** Ends the server. It saves what it holds only if it is told to. */
+  /** Ends the server, which forgets what it has not saved. */
   public async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
     await this.process?.stop(signal);
   }
 
-  /** One command; the reply as text. */
+  /** One command; the reply as text, an error included. */
   public call(...command: readonly string[]): string {
     return this.client(command, "");
   }
 
-  /** Commands one a line; the last replies as text. */
+  /** Commands one a line, quoted as redis-cli wants them; the replies as text. */
   public pipe(commands: readonly string[]): string {
     return this.client([], `${commands.join("\n")}\n`);
   }
 
   private client(args: readonly string[], input: string): string {
-    const env = { PATH: process.env.PATH, ...(this.password === undefined ? {} : { REDISCLI_AUTH: this.password }) };
-    const { stdout, stderr } = spawnSync(hostProgram("redis-cli"), ["-p", String(this.port), ...args], { env, input, encoding: "utf8", maxBuffer: 2 ** 28 });
+    const { port, password } = this.options;
+    const env = { PATH: process.env.PATH, ...(password === undefined ? {} : { REDISCLI_AUTH: password }) };
+    const { stdout, stderr } = spawnSync(hostProgram("redis-cli"), ["-p", String(port), ...args], { env, input, encoding: "utf8", maxBuffer: 2 ** 28 });
     return `${stdout}${stderr}`.trimEnd();
   }
 }

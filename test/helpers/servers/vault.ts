@@ -72,6 +72,12 @@ export class VaultServer {
     }, "vault to be unsealed");
   }
 
+  /** Also false while it cannot say. */
+  public async isSealed(): Promise<boolean> {
+    const health = await this.call("GET", "sys/health?sealedcode=200&standbyok=true").catch(() => ({ sealed: undefined }));
+    return health.sealed === true;
+  }
+
   public async seal(): Promise<void> {
     await this.call("PUT", "sys/seal", {});
   }
@@ -96,10 +102,11 @@ export class VaultServer {
   /** Sets up the Kubernetes auth method, with a stand-in for the Kubernetes API that knows one ServiceAccount. @returns its token */
   public async enableKubernetesAuth(serviceAccount: string, namespace: string, audience: string): Promise<string> {
     const uid = "0f9c2b1e-0000-4000-8000-000000000001";
+    const now = Math.floor(Date.now() / 1000);
     const claims = {
       aud: [audience],
       iss: "https://kubernetes.default.svc",
-      exp: Math.floor(Date.now() / 1000) + 3600,
+      ...{ iat: now - 60, nbf: now - 60, exp: now + 3600 },
       sub: `system:serviceaccount:${namespace}:${serviceAccount}`,
       "kubernetes.io": { namespace, serviceaccount: { name: serviceAccount, uid } },
     };

@@ -109,7 +109,7 @@ export function agentSuite(shell: readonly string[]): void {
       expect(error.status).toBe(status);
     }
     expect(await agent.text("leave", "0")).toBe("");
-  }, 20_000);
+  }, 60_000);
 
   test("a failure ends the output with an error, and says the tool's last words", async () => {
     const { agent, log } = pair();

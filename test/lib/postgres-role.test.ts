@@ -1,0 +1,13 @@
+import { postgresBackupRoleSql } from "../../lib/sql/postgres-role";
+
+test("the role of a backup reads everything, may be named anything, and has no password in its SQL", () => {
+  expect(postgresBackupRoleSql({ role: 'back"up', databases: ["app", 'odd "name"'] })).toBe(
+    [
+      'CREATE ROLE "back""up" LOGIN BYPASSRLS;',
+      'GRANT pg_read_all_data TO "back""up";',
+      'GRANT CONNECT ON DATABASE "app" TO "back""up";',
+      'GRANT CONNECT ON DATABASE "odd ""name""" TO "back""up";',
+      "",
+    ].join("\n"),
+  );
+});

@@ -14,6 +14,8 @@ export interface RedisBackupUser {
  * @throws Error for a name that the server refuses
  */
 export function redisBackupUserCommand({ user }: RedisBackupUser): string {
-  if (!/^[^\s\0]+$/.test(user)) throw new Error(`the user of a Redis server must be a name without white space, but got ${JSON.stringify(user)}`);
+  if (!/^[^\s\0]+$/.test(user)) {
+    throw new Error(`the user of a Redis server must be a name without white space, but got ${JSON.stringify(user)}`);
+  }
   return `ACL SETUSER ${user} reset on +info +sync +replconf`;
 }

@@ -31,7 +31,7 @@ verb_facts() {
   session "${1#* }" --set=exact="${1%% *}" --command='BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' --file=- --command=COMMIT
 }
 
-# As verb_facts; after the facts, which are one line, comes the archive of the same snapshot, whose name the script puts in SNAPSHOT.
+# As verb_facts; after the facts comes the archive of the same snapshot, whose name the script has put into SNAPSHOT.
 # psql before version 16 does not tell how a program that it ran has ended.
 verb_dump() {
   export ENDED="$EXCHANGE/pg_dump"

@@ -34,4 +34,9 @@ describe("every backup under a real kubelet", () => {
     expect(await homelab.metric("backup_last_success_timestamp", job)).toBe(Math.floor(Date.parse(generation?.manifest.finishedAt ?? "") / 1000));
     expect(await homelab.metric("backup_generations", job)).toBe(1);
   });
+
+  test("the integrity check of Vaultwarden's database reports that it is sound", async () => {
+    const check = homelab.job("vaultwarden-integrity-check");
+    expect(await homelab.metric("vaultwarden_sqlite_integrity_ok", check)).toBe(1);
+  });
 });

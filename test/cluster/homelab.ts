@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { Testing, type App, type TerraformStack } from "cdktf";
 import type { Settings } from "../../lib/runtime/settings";
@@ -191,8 +192,17 @@ export class Homelab {
   public async scale({ name, namespace }: { readonly name: string; readonly namespace: string }, replicas: 0 | 1): Promise<void> {
     const { cluster } = this;
     await cluster.kubectl("scale", "--namespace", namespace, `deployment/${name}`, `--replicas=${replicas}`);
-    if (replicas === 1) await cluster.kubectl("rollout", "status", "--namespace", namespace, `deployment/${name}`, "--timeout=90s");
+    if (replicas === 1) await this.ready({ name, namespace });
     else await waitFor(async () => (await cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", `app=${name}`, "-o", "name")) === "", `${name} to stop`, 60);
+  }
+
+  /** Waits until a Deployment's pod is ready and its Service, where it has one, leads to it: kube-proxy comes a little later. */
+  private async ready({ name, namespace }: { readonly name: string; readonly namespace: string }): Promise<void> {
+    const { cluster } = this;
+    await cluster.kubectl("rollout", "status", "--namespace", namespace, `deployment/${name}`, "--timeout=90s");
+    const address = ["get", "service", name, "--namespace", namespace, "--ignore-not-found", "-o", "jsonpath={.spec.clusterIP} {.spec.ports[0].port}"];
+    const [host = "", port] = (await cluster.kubectl(...address)).split(" ");
+    if (host !== "") await waitFor(() => accepts(host, Number(port)), `the Service ${name}.${namespace} to answer`, 30);
   }
 
   private async fill(names: readonly string[] | undefined): Promise<void> {
@@ -213,7 +223,7 @@ export class Homelab {
       chownTree(directory, server.user);
       await apply(cluster, objectsOfServer(server, directory));
     }
-    for (const { name, namespace } of wanted) await cluster.kubectl("rollout", "status", "--namespace", namespace, `deployment/${name}`, "--timeout=60s");
+    for (const server of wanted) await this.ready(server);
     const running = new Set(wanted.map(({ name }) => name));
     if (running.has("pg-cluster-rw")) await this.fillPostgres("pg-cluster-rw", site.postgresql.namespace, site.postgresql.expectDatabases);
     if (running.has("immich-postgresql")) await this.fillPostgres("immich-postgresql", site.immich.namespace, site.immich.expectDatabases);
@@ -261,6 +271,20 @@ export class Homelab {
     this.etcd = await Etcd.start(pki);
     await this.etcd.fill(300, (index) => [`/registry/item/${index}`, `value ${index}`]);
   }
+}
+
+/** Whether something accepts connections there. */
+function accepts(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, timeout: 2000 });
+    const end = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.on("connect", () => end(true));
+    socket.on("timeout", () => end(false));
+    socket.on("error", () => end(false));
+  });
 }
 
 function secretOf(namespace: string, { name, key }: { readonly name: string; readonly key: string }): KubernetesObject {

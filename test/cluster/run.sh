@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests of test/cluster: every stack applied to a real Kubernetes, every pod run by a real kubelet.
 #
-# usage: test/cluster/run.sh [jest arguments]          e.g. test/cluster/run.sh faults -t "password"
+# usage: test/cluster/run.sh [file pattern ...] [jest options]          e.g. test/cluster/run.sh faults -t "password"
 #
 # Needs Linux, root, and the Debian packages below, which it installs where apt is there; builds Kubernetes and etcd once, from their
 # published modules, where Go is there. Each file of tests has a cluster of its own, in network, mount and process namespaces that end
@@ -60,7 +60,16 @@ chmod 755 "$TMPDIR"
 trap 'rm -rf "$TMPDIR"' EXIT
 trap 'exit 143' TERM INT HUP
 
-tests=$("$node" node_modules/jest/bin/jest.js -c test/cluster/jest.config.js --listTests "$@")
+patterns=
+while [ "$#" -gt 0 ]; do
+  case $1 in
+    -*) break ;;
+    *) patterns="$patterns $1" && shift ;;
+  esac
+done
+# shellcheck disable=SC2086 # patterns hold no blanks
+tests=$("$node" node_modules/jest/bin/jest.js -c test/cluster/jest.config.js --listTests $patterns)
+[ -n "$tests" ] || fail "no file of tests fits$patterns"
 
 # Terraform's way needs its provider, which is fetched here, where there is a network.
 case $tests in
@@ -89,7 +98,7 @@ for file in $tests; do
     ip link set lo up
     node=$1 && shift
     "$node" node_modules/jest/bin/jest.js -c test/cluster/jest.config.js --runTestsByPath "$@"
-  ' sh "$node" "$file" || status=$?
+  ' sh "$node" "$file" "$@" || status=$?
   # Control groups outlive the namespaces; what is still in use stays.
   find /sys/fs/cgroup -mindepth 2 -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
 done

@@ -3,7 +3,20 @@ import { join } from "node:path";
 import type { DatabaseFacts } from "../../lib/runtime/engines/postgres";
 import type { FoundGeneration } from "../helpers/pod/target";
 import { Postgres } from "../helpers/servers/postgres";
-import { archiveOf, backUp, databasesOf, factsOf, fill, ODD, PASSWORD, restore, succeeded, synthesise, withEngine, type Backup } from "./postgres-setup";
+import {
+  archiveOf,
+  type Backup,
+  backUp,
+  databasesOf,
+  factsOf,
+  fill,
+  ODD,
+  PASSWORD,
+  restore,
+  succeeded,
+  synthesise,
+  withEngine,
+} from "./postgres-setup";
 
 let server: Postgres;
 
@@ -74,7 +87,8 @@ describe("a backup", () => {
   test("has the server's own counts in its fingerprint", () => {
     const { app } = databasesOf(generation);
     expect(app?.tables).toEqual({
-      ...{ "public.parent": 3001, "public.child": 50, "public.order": 0, "public.no_columns": 4, "public.unlogged": 1, "public.tenants": 10 },
+      ...{ "public.parent": 3001, "public.child": 50, "public.order": 0, "public.no_columns": 4, "public.unlogged": 1 },
+      "public.tenants": 10,
       ...{ "public.parts_low": 9, "public.parts_high": 11, "public.heir": 1 },
       '"Strange ""schema"""."we""ird; na\'me\ntwo lines"': 2,
     });
@@ -88,8 +102,11 @@ describe("a backup", () => {
     });
     expect(app).toMatchObject({ encoding: "UTF8", collation: "C.UTF-8", largeObjects: 2, extensions: { pg_trgm: "1.6", plpgsql: "1.0" } });
     expect(databasesOf(generation).latin).toMatchObject({ encoding: "LATIN1", collation: "C" });
-    expect(generation.manifest.checks).toContain('database "app": decoded by pg_restore to the last byte, with the 3089 rows in 10 tables of its snapshot');
-    expect(generation.manifest.versions).toEqual({ postgresql: expect.stringMatching(/^15\./) as string, pg_dump: expect.stringMatching(/^15\./) as string });
+    expect(generation.manifest.checks).toContain(
+      'database "app": decoded by pg_restore to the last byte, 3089 rows in 10 tables as in its snapshot',
+    );
+    const version = server.sql("SELECT split_part(current_setting('server_version'), ' ', 1)");
+    expect(generation.manifest.versions).toEqual({ postgresql: version, pg_dump: version });
   });
 
   test("has no password, and gives no role its old one", () => {
@@ -151,7 +168,8 @@ describe("the fingerprint of a schema", () => {
       CREATE VIEW v AS SELECT a FROM t WHERE a > 2; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1 + (1 * 2)';
       CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
       CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION g(); CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING;
-      ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (a > 0); CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+      ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (a > 0);
+      CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
       CREATE TABLE q (a int, b int) PARTITION BY LIST (a); CREATE TABLE q1 PARTITION OF q FOR VALUES IN (1)`,
       "probe",
     );
@@ -166,7 +184,8 @@ describe("the fingerprint of a schema", () => {
   });
 
   test("is taken of 300 tables within seconds, and within the locks of a small server", async () => {
-    const small = await Postgres.start({ port: 5434, settings: { max_connections: "10", max_locks_per_transaction: "16", autovacuum: "off" } });
+    const settings = { max_connections: "10", max_locks_per_transaction: "16", autovacuum: "off" };
+    const small = await Postgres.start({ port: 5434, settings });
     try {
       const table = "CREATE TABLE t%s (id serial PRIMARY KEY, a int UNIQUE, b text UNIQUE); INSERT INTO t%s (a) VALUES (1)";
       small.sql(`SELECT format('${table}', i, i) FROM generate_series(1, 300) i \\gexec`);
@@ -182,8 +201,9 @@ describe("the fingerprint of a schema", () => {
 
 test("twenty dumps of tables that are written to all the while are all equal to their fingerprints", async () => {
   server.sql("CREATE DATABASE busy");
-  server.sql("CREATE TABLE log (id bigserial PRIMARY KEY, at timestamptz DEFAULT now(), t text); CREATE SEQUENCE down INCREMENT BY -1", "busy");
-  server.sql("CREATE TABLE stock (id int PRIMARY KEY, n int); INSERT INTO stock SELECT i, 0 FROM generate_series(1, 1000) i; CREATE TABLE scratch (a int)", "busy");
+  server.sql("CREATE TABLE log (id bigserial PRIMARY KEY, at timestamptz DEFAULT now(), t text); CREATE TABLE scratch (a int)", "busy");
+  server.sql("CREATE TABLE stock (id int PRIMARY KEY, n int); INSERT INTO stock SELECT i, 0 FROM generate_series(1, 1000) i", "busy");
+  server.sql("CREATE SEQUENCE down INCREMENT BY -1", "busy");
   const writers = [
     "INSERT INTO log (t) SELECT md5(i::text) FROM generate_series(1, 50) i; SELECT nextval('down');",
     "DELETE FROM log WHERE id <= (SELECT max(id) - 5000 FROM log); UPDATE stock SET n = n + 1 WHERE id % 10 = 1;",

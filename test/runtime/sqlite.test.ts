@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { appendFileSync, copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import promises from "node:fs/promises";
 import { join } from "node:path";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import type { Dump, Run } from "../../lib/runtime/engine";
@@ -7,7 +8,7 @@ import { commonDirectory, SqliteEngine, type SqliteSettings } from "../../lib/ru
 import { checkIntegrity, type Integrity } from "../../lib/runtime/engines/sqlite-integrity";
 import { createRun } from "../../lib/runtime/run";
 import { sqlite, SqliteError } from "../../lib/runtime/sqlite-process";
-import { checkSource, CorruptError } from "../../lib/runtime/sqlite-source";
+import { checkSource, copySource, CorruptError } from "../../lib/runtime/sqlite-source";
 import { application, startApplication } from "../helpers/sqlite-application";
 import { DAMAGES, SCHEMA } from "../helpers/sqlite-damage";
 import { temporary } from "./support";
@@ -221,6 +222,22 @@ describe("a source", () => {
     const restored = join(temporary(), "restored");
     writeFileSync(restored, zstdDecompressSync(readFileSync(join(run.directory, "db.sqlite3.zst"))));
     await application(restored, `if (all("SELECT 1 FROM item WHERE text LIKE '%x'").length > 0) process.exit(3)`);
+  });
+
+  test.each([["db.sqlite3"], ["db.sqlite3-journal"]])("an application that starts while %s is copied makes that copy void", async (copied) => {
+    const path = await database(HALF_WRITTEN);
+    const copyFile = promises.copyFile;
+    let starts = 0;
+    const spy = jest.spyOn(promises, "copyFile").mockImplementation(async (from, to) => {
+      await copyFile(from, to);
+      if (!String(from).endsWith(copied)) return;
+      starts++;
+      await application(path, `sql("INSERT INTO owner VALUES (3, 'newer')")`);
+    });
+    const to = join(temporary(), "copy");
+    await copySource(path, temporary(), to).finally(() => spy.mockRestore());
+    expect(starts).toBe(1);
+    await application(to, `if (all("SELECT 1 FROM owner WHERE name = 'newer'").length !== 1) process.exit(3)`);
   });
 
   test("fails when only the application can undo its transaction", async () => {

@@ -14,7 +14,7 @@ const TABLES = `pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 /** The server, the role that asks, and every database that is no template. */
 export const SERVER = `
 SELECT jsonb_build_object(
-  'version', current_setting('server_version'),
+  'version', split_part(current_setting('server_version'), ' ', 1),
   'major', current_setting('server_version_num')::int / 10000,
   'role', current_user,
   'databases', (
@@ -85,14 +85,16 @@ UNION ALL
   FROM relations r JOIN pg_class c USING (oid) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 UNION ALL
-  SELECT concat_ws(' ', 'constraint', coalesce(r.name, o.contypid::regtype::text), quote_ident(o.conname), ${normal("pg_get_constraintdef(o.oid)")})
+  SELECT concat_ws(' ', 'constraint', coalesce(r.name, o.contypid::regtype::text), quote_ident(o.conname),
+    ${normal("pg_get_constraintdef(o.oid)")})
   FROM pg_constraint o LEFT JOIN relations r ON r.oid = o.conrelid
   WHERE o.connamespace IN (${OWN_SCHEMAS}) AND o.contype <> 't' AND o.conparentid = 0 AND (o.conrelid = 0 OR r.oid IS NOT NULL)
 UNION ALL
   SELECT concat_ws(' ', 'index', ${normal("pg_get_indexdef(i.indexrelid)")}, i.indisclustered, i.indisreplident)
   FROM pg_index i JOIN relations r ON r.oid = i.indrelid WHERE i.indisvalid
 UNION ALL
-  SELECT concat_ws(' ', 'sequence', r.name, format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
+  SELECT concat_ws(' ', 'sequence', r.name, format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
+    s.seqcycle,
     (SELECT concat(d.refobjid::regclass, '.', quote_ident(a.attname)) FROM pg_depend d
       JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
       WHERE d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid AND d.deptype IN ('a', 'i')))

@@ -93,7 +93,8 @@ export class PostgresEngine implements Engine {
     const client = (await run.agent.text("version").catch(explain)).split(" ")[2] ?? "";
     const server = await this.server(run);
     if (Number.parseInt(client, 10) < server.major) {
-      throw new Error(`pg_dump ${client} cannot dump a server of version ${server.version}: the image must have version ${server.major} or later`);
+      const needed = `the image must have version ${server.major} or later`;
+      throw new Error(`pg_dump ${client} cannot dump a server of version ${server.version}: ${needed}`);
     }
     const problems: string[] = [];
     for (const database of this.chosen(server, run.log)) problems.push(...(await this.accessProblems(run, server.role, database)));
@@ -104,16 +105,18 @@ export class PostgresEngine implements Engine {
   public async dump(run: Run): Promise<Dump> {
     const server = await this.server(run);
     const files = [await run.store(GLOBALS, run.agent.request("globals").output, { compress: false }).catch(explain)];
-    const databases: { [name: string]: DatabaseFacts } = {};
+    const databases: (readonly [name: string, facts: DatabaseFacts])[] = [];
+    const largest = this.settings.exactCountMaxBytes ?? EVERY_TABLE;
     for (const database of this.chosen(server)) {
-      const { output } = run.agent.request("dump", `${this.settings.exactCountMaxBytes ?? EVERY_TABLE} ${database.name}`, Readable.from([FACTS]));
+      const { name } = database;
+      const { output } = run.agent.request("dump", `${largest} ${name}`, Readable.from([FACTS]));
       const lines: string[] = [];
       const archive = afterFacts(output, (line) => lines.push(line.toString(encodingOf(database))));
-      files.push(await run.store(artefact(database.name), Readable.from(archive, { objectMode: false })).catch(explain));
-      const now = new Set(JSON.parse(await ask(run, FILES, database.name)) as readonly number[]);
-      databases[database.name] = toFacts(run, database, lines.map((line) => JSON.parse(line) as unknown), now);
+      files.push(await run.store(artefact(name), Readable.from(archive, { objectMode: false })).catch(explain));
+      const now = new Set(JSON.parse(await ask(run, FILES, name)) as readonly number[]);
+      databases.push([name, toFacts(run, database, lines.map((line) => JSON.parse(line) as unknown), now)]);
     }
-    return { files, fingerprint: { server: server.version, databases } };
+    return { files, fingerprint: { server: server.version, databases: Object.fromEntries(databases) } };
   }
 
   public async verify(run: Run, { files, fingerprint }: Dump): Promise<readonly string[]> {
@@ -129,7 +132,8 @@ export class PostgresEngine implements Engine {
       const wrong = differences(facts, content);
       if (wrong.length > 0) throw new Error(`the dump of database ${quoted(name)} is not what the database held: ${some(wrong)}`);
       const rows = [...content.rows.values()].reduce((sum, count) => sum + count, 0);
-      checks.push(`database ${quoted(name)}: decoded by pg_restore to the last byte, with the ${rows} rows in ${content.rows.size} tables of its snapshot`);
+      const counts = `${rows} rows in ${content.rows.size} tables`;
+      checks.push(`database ${quoted(name)}: decoded by pg_restore to the last byte, ${counts} as in its snapshot`);
     }
     return checks;
   }
@@ -145,7 +149,9 @@ export class PostgresEngine implements Engine {
     const chosen = wanted.filter(({ open }) => open);
     const names = chosen.map(({ name }) => name);
     const missing = expectDatabases.filter((name) => !names.includes(name));
-    if (missing.length > 0) throw new Error(`expected databases are missing: ${list(missing)}; those that can be dumped are ${list(names)}`);
+    if (missing.length > 0) {
+      throw new Error(`expected databases are missing: ${list(missing)}; those that can be dumped are ${list(names)}`);
+    }
     if (names.length === 0) throw new Error("the server has no database to dump");
     for (const { name, open } of wanted) if (!open) log?.(`database ${quoted(name)} allows no connections and is not dumped`);
     return chosen;
@@ -156,19 +162,24 @@ export class PostgresEngine implements Engine {
     const [who, where] = [quoted(role), quoted(name)];
     if (!granted) return [`role ${who} may not connect to database ${where}: GRANT CONNECT ON DATABASE ${where} TO ${who}`];
     const { unreadable, hidden, largeObjects } = JSON.parse(await ask(run, ACCESS, name)) as Access;
-    return [
-      ...(unreadable.length === 0 ? [] : [`role ${who} may not read ${some(unreadable)} of database ${where}: GRANT pg_read_all_data TO ${who}`]),
-      ...(hidden.length === 0 ? [] : [`row security hides rows of ${some(hidden)} of database ${where} from role ${who}: ALTER ROLE ${who} BYPASSRLS`]),
-      ...(largeObjects === 0
-        ? []
-        : [`role ${who} may not read ${largeObjects} large objects of database ${where}: ALTER ROLE ${who} SET lo_compat_privileges = on`]),
-    ];
+    const problems: string[] = [];
+    if (unreadable.length > 0) {
+      problems.push(`role ${who} may not read ${some(unreadable)} of database ${where}: GRANT pg_read_all_data TO ${who}`);
+    }
+    if (hidden.length > 0) {
+      problems.push(`row security hides rows of ${some(hidden)} of database ${where} from role ${who}: ALTER ROLE ${who} BYPASSRLS`);
+    }
+    if (largeObjects > 0) {
+      const mending = `ALTER ROLE ${who} SET lo_compat_privileges = on`;
+      problems.push(`role ${who} may not read ${largeObjects} large objects of database ${where}: ${mending}`);
+    }
+    return problems;
   }
 }
 
-/** Answer of one statement. */
+/** Answer of one statement. No search path: in a database that is not ours, functions could go by the names of the server's own. */
 function ask(run: Run, sql: string, database = ""): Promise<string> {
-  return run.agent.text("query", database, Readable.from([sql])).catch(explain);
+  return run.agent.text("query", database, Readable.from(["SET search_path = '';\n", sql])).catch(explain);
 }
 
 async function decode(run: Run, file: ManifestFile, encoding: "utf8" | "latin1"): Promise<ArchiveContent> {
@@ -183,7 +194,8 @@ function explain(error: unknown): never {
   if (!(error instanceof AgentError)) throw error;
   const reason = /^.*(?:error|ERROR|FATAL): .*$/m.exec(error.stderr)?.[0];
   const server = /^.*detail: (Error message from server: .*)$/m.exec(error.stderr)?.[1];
-  throw reason === undefined ? error : new Error(`${error.verb} failed: ${reason}${server === undefined ? "" : ` ${server}`}`, { cause: error });
+  if (reason === undefined) throw error;
+  throw new Error(`${error.verb} failed: ${server === undefined ? reason : `${reason} ${server}`}`, { cause: error });
 }
 
 function artefact(database: string): string {
@@ -200,8 +212,12 @@ function toFacts(run: Run, { name, encoding, collation }: Database, answer: read
   const { estimates, sequences, largeObjects, extensions, schema } = answer.at(-1) as Description;
   const counts = (answer.slice(0, -1) as Counts[]).flat();
   const moved = counts.filter(([, , , file]) => !files.has(file)).map(([space, table]) => qualified(space, table));
-  if (moved.length > 0) run.log(`warning: database ${quoted(name)}: truncated or rewritten during the dump, and so not compared: ${some(moved)}`);
-  const rows = counts.map(([space, table, count, file]) => [qualified(space, table), files.has(file) ? count : { estimate: count }] as const);
+  if (moved.length > 0) {
+    run.log(`warning: database ${quoted(name)}: truncated or rewritten during the dump, and so not compared: ${some(moved)}`);
+  }
+  const rows = counts.map(
+    ([space, table, count, file]) => [qualified(space, table), files.has(file) ? count : { estimate: count }] as const,
+  );
   const guesses = estimates.map(([space, table, estimate]) => [qualified(space, table), { estimate }] as const);
   return {
     encoding,

@@ -37,7 +37,7 @@ export class PrometheusEngine implements Engine {
   public async dump(run: Run): Promise<Dump> {
     const { name } = (await this.ask(run, "admin/tsdb/snapshot", { method: "POST", silenceMs: SNAPSHOT_MS })) as { readonly name?: string };
     // It becomes part of a path that is removed.
-    if (name === undefined || !SNAPSHOT.test(name)) throw new Error(`Prometheus at ${this.settings.address} made a snapshot of an unexpected name: ${name}`);
+    if (name === undefined || !SNAPSHOT.test(name)) throw new Error(`Prometheus at ${this.settings.address} made a snapshot of the unexpected name ${JSON.stringify(name)}`);
     const path = join(this.settings.data, "snapshots", name);
     let dump: Dump;
     try {

@@ -12,6 +12,14 @@ const RDB = "dump.rdb";
 /** What ends a snapshot that the server sends without having its size: 40 hexadecimal digits, which `redis-cli` prints, too. */
 const MARK_BYTES = 40;
 
+/** Servers whose snapshot is none, or not all there is: a field of INFO, its value, and why. */
+const UNFIT = [
+  ["redis_mode", "sentinel", "the endpoint is a Sentinel, which holds no data: name the server it watches"],
+  ["cluster_enabled", "1", "the server is a shard of a Redis Cluster, and its snapshot would hold a part of the data"],
+  ["loading", "1", "the server is still loading its data"],
+  ["master_link_status", "down", "the server is a replica that has lost its primary, so its data may be old"],
+] as const;
+
 /** Answer of INFO: its fields by name. */
 type Info = ReadonlyMap<string, string>;
 
@@ -39,12 +47,10 @@ export class RedisEngine implements Engine {
     const tool = versionIn(await run.agent.text("version"));
     const info = await askInfo(run);
     const server = info.get("redis_version") ?? "";
-    if (info.get("redis_mode") === "sentinel") throw new Error("the endpoint is a Sentinel, which holds no data: name the server it watches");
-    if (info.get("cluster_enabled") === "1") throw new Error("the server is a shard of a Redis Cluster, and its snapshot would hold a part of the data");
-    if (info.get("loading") === "1") throw new Error("the server is still loading its data");
-    if (info.get("master_link_status") === "down") throw new Error("the server is a replica that has lost its primary, so its data may be old");
+    for (const [field, value, reason] of UNFIT) if (info.get(field) === value) throw new Error(reason);
     if (isOlder(tool, server)) {
-      throw new Error(`redis-check-rdb ${tool} cannot read the snapshot of a server of version ${server}: the image must be as new as the server`);
+      const needed = "the image must be as new as the server";
+      throw new Error(`redis-check-rdb ${tool} cannot read the snapshot of a server of version ${server}: ${needed}`);
     }
     return { versions: { redis: server, "redis-cli": tool } };
   }
@@ -82,7 +88,9 @@ export class RedisEngine implements Engine {
     const snapshot = await check(run, file);
     const recorded = fingerprint["snapshot"] as { readonly [count: string]: Fact };
     for (const count of ["keys", "expiring", "databases"] as const) {
-      if (snapshot[count] !== recorded[count]) throw new Error(`${RDB} holds ${snapshot[count]} ${count} instead of ${String(recorded[count])}`);
+      if (snapshot[count] !== recorded[count]) {
+        throw new Error(`${RDB} holds ${snapshot[count]} ${count} instead of ${String(recorded[count])}`);
+      }
     }
     const how = snapshot.checksum ? "checksum right" : "without a checksum, as the server has rdbchecksum off";
     return [`${RDB}: ${snapshot.keys} keys decoded by redis-check-rdb to the last byte, ${how}`];
@@ -104,7 +112,7 @@ function explain(error: unknown): never {
 async function check(run: Run, file: ManifestFile): Promise<Snapshot> {
   const report = await run.agent.text("check", "", run.open(file)).catch((error: unknown) => {
     const fault = error instanceof AgentError ? /ERROR DETECTED ---\n\[offset \d+\] (.*)/.exec(error.stderr)?.[1] : undefined;
-    throw fault === undefined ? error : new Error(`${file.path} is no whole snapshot: ${fault}`);
+    throw fault === undefined ? error : new Error(`${RDB} is no whole snapshot: ${fault}`);
   });
   const number = (pattern: RegExp): number => {
     const found = pattern.exec(report)?.[1];
@@ -112,7 +120,7 @@ async function check(run: Run, file: ManifestFile): Promise<Snapshot> {
     return Number(found);
   };
   const end = number(/^\[offset (\d+)\] \\o\/ RDB looks OK! \\o\/$/m);
-  if (end !== file.uncompressedBytes) throw new Error(`${file.path}: the snapshot ends at byte ${end} of ${file.uncompressedBytes}`);
+  if (end !== file.uncompressedBytes) throw new Error(`${RDB}: the snapshot ends at byte ${end} of ${file.uncompressedBytes}`);
   return {
     keys: number(/^\[info\] (\d+) keys read$/m),
     expiring: number(/^\[info\] (\d+) expires$/m),

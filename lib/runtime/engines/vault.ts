@@ -50,8 +50,8 @@ export class VaultEngine implements Engine {
     });
     if (health.initialized === false) throw this.error("it is not initialised");
     if (health.sealed === true) throw this.error("it is sealed; unseal it, nothing can be backed up until then");
-    const { leader_address: leader, is_self: isSelf, raft_applied_index: index } = await this.call(run, "/v1/sys/leader");
-    if (typeof leader !== "string" || leader === "") throw this.error("the cluster has no leader; nothing can be backed up until it has");
+    const { ha_enabled: ha, leader_address: leader, is_self: isSelf, raft_applied_index: index } = await this.call(run, "/v1/sys/leader");
+    if (ha !== false && (typeof leader !== "string" || leader === "")) throw this.error("the cluster has no leader; nothing can be backed up until it has");
     if (isSelf === true) this.appliedIndex = Number(index ?? 0);
     return { versions: { vault: String(health.version) } };
   }
@@ -107,7 +107,8 @@ export class VaultEngine implements Engine {
     if (answer.statusCode === 200) return answer;
     const { errors } = await jsonOf(answer);
     const reason = reasonIn(answer, errors);
-    if (/raft storage is not in use/.test(reason)) throw this.error("it does not keep its data in integrated storage (raft), and only that has snapshots");
+    // Depending on the version the server has no such path then, or says so.
+    if (/raft storage is not in use|unsupported path/.test(reason)) throw this.error("it does not keep its data in integrated storage (raft), and only that has snapshots");
     if (answer.statusCode === 403) throw this.error(`it refuses a snapshot (${reason}): the policy of the role ${this.settings.auth.role} must have ${VAULT_RULES.snapshot}`);
     throw this.error(`it refuses a snapshot: ${reason}`);
   }

@@ -13,6 +13,13 @@ export interface PostgresOptions {
   readonly settings?: { readonly [name: string]: string };
 }
 
+export interface ProgramOptions {
+  /** @default "postgres" */
+  readonly database?: string;
+  /** Standard input. @default - empty */
+  readonly input?: string | Buffer;
+}
+
 /** Empty data directories by superuser, made once for each process. */
 const templates = new Map<string, string>();
 
@@ -28,8 +35,9 @@ export class Postgres {
     }
     const directory = temporaryDirectory("postgres", uid);
     spawnSync("cp", ["-a", template, join(directory, "data")]);
-    const fast = { fsync: "off", full_page_writes: "off", max_wal_size: "2GB", listen_addresses: "127.0.0.1", unix_socket_directories: directory };
-    for (const [name, value] of Object.entries({ ...fast, ...settings })) {
+    const fast = { fsync: "off", full_page_writes: "off", max_wal_size: "2GB" };
+    const own = { listen_addresses: "127.0.0.1", unix_socket_directories: directory };
+    for (const [name, value] of Object.entries({ ...fast, ...own, ...settings })) {
       appendFileSync(join(directory, "data/postgresql.conf"), `${name} = '${value.replaceAll("'", "''")}'\n`);
     }
     const server = new Postgres(directory, port, superuser, uid);
@@ -73,7 +81,7 @@ export class Postgres {
   }
 
   /** Runs a program of PostgreSQL as the superuser. @throws Error unless it ends with 0 and says nothing on standard error */
-  public run(program: string, args: readonly string[], { database = "postgres", input = "" }: { database?: string; input?: string | Buffer } = {}): string {
+  public run(program: string, args: readonly string[], { database = "postgres", input = "" }: ProgramOptions = {}): string {
     const env = { ...this.env, PGDATABASE: database };
     const { status, stdout, stderr } = spawnSync(hostProgram(program), args, { env, input, encoding: "utf8", maxBuffer: 2 ** 30 });
     if (status !== 0 || /ERROR|FATAL|error/.test(stderr)) throw new Error(`${program} ended with ${status}: ${stderr}`);
@@ -95,8 +103,9 @@ function userId(): number {
 
 function initialise(superuser: string, uid: number): string {
   const directory = temporaryDirectory("postgres-template", uid);
-  const options = ["--no-sync", "--username", superuser, "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=scram-sha-256"];
-  const { status, stdout, stderr } = spawnSync(hostProgram("initdb"), ["-D", join(directory, "data"), ...options], { uid, gid: uid, encoding: "utf8" });
+  const options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=scram-sha-256"];
+  const args = ["-D", join(directory, "data"), "--username", superuser, ...options];
+  const { status, stdout, stderr } = spawnSync(hostProgram("initdb"), args, { uid, gid: uid, encoding: "utf8" });
   if (status !== 0) throw new Error(`initdb: ${stdout}${stderr}`);
   return join(directory, "data");
 }

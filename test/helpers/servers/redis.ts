@@ -45,7 +45,8 @@ export class Redis {
   public async up(): Promise<void> {
     const { port, password, settings, directory, ready } = this.options;
     const all = {
-      ...{ port: String(port), bind: "127.0.0.1", dir: directory, unixsocket: join(directory, "socket"), save: "", "enable-debug-command": "yes" },
+      ...{ port: String(port), bind: "127.0.0.1", dir: directory, unixsocket: join(directory, "socket") },
+      ...{ save: "", "enable-debug-command": "yes" },
       ...(password === undefined ? {} : { requirepass: password }),
       ...settings,
     };
@@ -72,7 +73,8 @@ export class Redis {
   private client(args: readonly string[], input: string): string {
     const { port, password } = this.options;
     const env = { PATH: process.env.PATH, ...(password === undefined ? {} : { REDISCLI_AUTH: password }) };
-    const { stdout, stderr } = spawnSync(hostProgram("redis-cli"), ["-p", String(port), ...args], { env, input, encoding: "utf8", maxBuffer: 2 ** 28 });
+    const options = { env, input, encoding: "utf8", maxBuffer: 2 ** 28 } as const;
+    const { stdout, stderr } = spawnSync(hostProgram("redis-cli"), ["-p", String(port), ...args], options);
     return `${stdout}${stderr}`.trimEnd();
   }
 }

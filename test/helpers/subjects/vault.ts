@@ -1,0 +1,40 @@
+import type { Subject } from "./subject";
+import type { VaultState } from "../servers/vault-double";
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { VaultRaftBackup } from "../../../constructs/backup";
+import { ServiceEndpoint } from "../../../lib/service-endpoint";
+import { VaultDouble } from "../servers/vault-double";
+import { makeSnapshot } from "../vault-snapshot";
+import { COMMON_SERVICES, synthesise } from "./subject";
+
+/** A server in Vault's place; a snapshot is sealed, so that equal bytes are what can be asked of a restore. */
+export async function startVault(): Promise<Subject> {
+  const snapshot = makeSnapshot({ state: randomBytes(2 << 20) });
+  const double = await VaultDouble.start({ role: "raft-backup", jwt: "token of the service account", snapshot });
+  const set = (change: Partial<VaultState>): Promise<() => void> => {
+    const before = { ...double.state };
+    Object.assign(double.state, change);
+    return Promise.resolve(() => void Object.assign(double.state, before));
+  };
+  return {
+    name: "vault",
+    synthesised: synthesise((stack, common) => {
+      new VaultRaftBackup(stack, "vault", { ...common, endpoint: ServiceEndpoint.of("vault-active.vault:8200"), role: "raft-backup" });
+    }),
+    options: { serviceAccountToken: "token of the service account", services: [...COMMON_SERVICES, "vault-active.vault"] },
+    stall: async () => ({ undo: await set({ cut: { bytes: 100_000, how: "hang" } }) }),
+    sourceFaults: [
+      { name: "sealed", reason: /Vault at http:\/\/vault-active\.vault:8200: .*sealed/, inject: () => set({ sealed: true }) },
+      { name: "refusing", reason: /permission denied/, inject: () => set({ maySnapshot: false }) },
+      { name: "breaking off", reason: /Vault at http:\/\/vault-active\.vault:8200: /, inject: () => set({ cut: { bytes: 100_000, how: "close" } }) },
+      { name: "empty", reason: /Vault at http:\/\/vault-active\.vault:8200: /, inject: () => set({ cut: { bytes: 0, how: "end" } }) },
+    ],
+    restoreEqual: ({ path }) => {
+      if (!readFileSync(join(path, "vault.snap")).equals(snapshot)) throw new Error("the snapshot on the target is not the server's");
+      return Promise.resolve();
+    },
+    stop: () => double.stop(),
+  };
+}

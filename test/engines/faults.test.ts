@@ -291,7 +291,7 @@ describe.each(names)("%s", (name) => {
   test(`of two that start at once, ${STARTS} times, one publishes and the other finds it busy`, async () => {
     // Whoever finds the lock taken looks again after a twentieth of the lease.
     const impatient = withLease(subject.synthesised, 20);
-    /** False where the first was done before the other came, so that nothing was tried. */
+    /** False where the first was done before the other looked, so that nothing was tried; on a busy machine that happens. */
     const meet = async (): Promise<boolean> => {
       const target = makeTarget(subject.synthesised);
       const pods = [1, 2].map(() => startCronJob(impatient, optionsFor(target)));
@@ -306,7 +306,7 @@ describe.each(names)("%s", (name) => {
       first?.kill({ container: "runner", signal: "SIGSTOP" });
       const working = files(held, first);
       await waitFor(() => over > 0 || files(/^\.lock-/, second), "the other to want it", 60, 1);
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await new Promise((resolve) => setTimeout(resolve, 500));
       first?.kill({ container: "runner", signal: "SIGCONT" });
 
       const logs = (await results).map((result) => result.logs.runner);
@@ -314,13 +314,15 @@ describe.each(names)("%s", (name) => {
       const found = published(target);
       for (const generation of found) await expectWhole(generation);
       rmSync(target, { recursive: true });
-      if (!working) return false;
+      const [earlier, later] = found.map(({ manifest }) => manifest).sort((a, b) => Date.parse(a.startedAt) - Date.parse(b.startedAt));
+      const inTurn = later !== undefined && Date.parse(later.startedAt) >= Date.parse(earlier?.finishedAt ?? "");
+      if (!working || inTurn) return false;
       expect({ logs, codes, found: found.length }).toEqual({ logs, codes: [0, 75], found: 1 });
       expect(logs.join("")).toMatch(/another run/);
       return true;
     };
     await inLanes(STARTS, async () => {
-      for (let attempt = 0; !(await meet()); attempt++) expect(attempt).toBeLessThan(10);
+      for (let attempt = 0; !(await meet()); attempt++) expect(attempt).toBeLessThan(4);
     });
   }, LONG);
 

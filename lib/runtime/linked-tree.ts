@@ -1,4 +1,4 @@
-import { chmod, type FileHandle, lchown, link, lstat, mkdir, open, rm, symlink } from "node:fs/promises";
+import { chmod, type FileHandle, lchown, link, lstat, lutimes, mkdir, open, rm, symlink } from "node:fs/promises";
 import { joined, plain, type TreeNode, type TreeReader, type TreeRecord, Twins } from "./tree";
 
 /** Files that are copied at a time: most of it is waiting for the target to have them on its disk. */
@@ -22,7 +22,7 @@ export interface PreviousTree {
  * that one; any other is copied, hashed on the way, and on the disk when its record is given. Blocks of a mebibyte of zeros stay holes.
  *
  * What is stored can always be read and removed by its owner and sets no user id: the true modes are in the records, as are owners,
- * which only root can give to a file.
+ * which only root can give to a file, and the times of directories.
  */
 export async function* storeTree(reader: TreeReader, directory: string, previous?: PreviousTree): AsyncGenerator<StoredRecord> {
   const store = async ({ record, node, old }: Placed): Promise<StoredRecord | undefined> => record ?? storeFile(reader, node, directory, previous, old);
@@ -68,6 +68,7 @@ async function* place(
       yield { node, record: plain(node) };
     } else if (node.type === "symlink") {
       await symlink(node.target ?? "", path);
+      await lutimes(path, node.mtimeMs / 1000, node.mtimeMs / 1000);
       await own(path, node);
       yield { node, record: plain(node) };
     } else if (twin !== undefined) {

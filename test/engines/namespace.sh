@@ -24,6 +24,7 @@ NEEDED='
 /usr/bin/etcdctl etcd-client
 /usr/bin/sqlite3 sqlite3
 /usr/bin/prometheus prometheus
+/usr/bin/rclone rclone
 /usr/bin/prometheus-pushgateway prometheus-pushgateway
 '
 

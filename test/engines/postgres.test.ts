@@ -100,7 +100,8 @@ describe("a backup", () => {
       "public.large": { last: "9223372036854775806", direction: 1 },
       "public.unused": { last: null, direction: 1 },
     });
-    expect(app).toMatchObject({ encoding: "UTF8", collation: "C.UTF-8", largeObjects: 2, extensions: { pg_trgm: "1.6", plpgsql: "1.0" } });
+    expect(app).toMatchObject({ encoding: "UTF8", collation: "C.UTF-8", largeObjects: 2 });
+    expect(Object.keys(app?.extensions ?? {}).sort()).toEqual(["pg_trgm", "plpgsql"]);
     expect(databasesOf(generation).latin).toMatchObject({ encoding: "LATIN1", collation: "C" });
     expect(generation.manifest.checks).toContain(
       'database "app": decoded by pg_restore to the last byte, 3089 rows in 10 tables as in its snapshot',

@@ -61,8 +61,12 @@ export class VaultEngine implements Engine {
     let dump: Dump;
     try {
       const answer = await this.snapshot(run, token);
-      const file = await run.store("vault.snap", answer, { compress: false });
-      const fingerprint = await inspectSnapshot(run.open(file), file.bytes);
+      const file = await run.store("vault.snap", answer, { compress: false }).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === "ECONNRESET" ? this.error("it broke off in the middle of the snapshot") : error;
+      });
+      const fingerprint = await inspectSnapshot(run.open(file), file.bytes).catch((error: Error) => {
+        throw run.signal.aborted ? error : this.error(error.message);
+      });
       const { index, term } = fingerprint;
       if (index < this.appliedIndex) throw this.error(`the snapshot is of index ${index}, and the server was at ${this.appliedIndex} before`);
       run.log(`index ${index}, term ${term}`);

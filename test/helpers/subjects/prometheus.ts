@@ -1,5 +1,5 @@
 import type { Subject } from "./subject";
-import { chownSync, renameSync, rmSync } from "node:fs";
+import { chownSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { PrometheusBackup } from "../../../constructs/backup";
 import { PodVolume } from "../../../constructs/storage";
@@ -57,6 +57,7 @@ export async function startPrometheus(): Promise<Subject> {
     restoreEqual: async ({ path }) => {
       const restored = temporaryDirectory("restored");
       await run("sh", ["-c", 'zstd -dcq "$0" | tar -x -C "$1"', join(path, "snapshot.tar.zst"), restored]);
+      mkdirSync(join(restored, "wal")); // promtool reads nothing without one; a server makes it
       const found = await samplesIn(restored);
       rmSync(restored, { recursive: true });
       if (found !== wanted) throw new Error("the samples that were restored differ from the source");

@@ -21,8 +21,14 @@ export function crc32c(data: DataView, start: number, end: number, crc = 0): num
     const a = c ^ data.getInt32(i, true);
     const b = data.getInt32(i + 4, true);
     c =
-      at(1792 + (a & 255)) ^ at(1536 + ((a >>> 8) & 255)) ^ at(1280 + ((a >>> 16) & 255)) ^ at(1024 + (a >>> 24)) ^
-      at(768 + (b & 255)) ^ at(512 + ((b >>> 8) & 255)) ^ at(256 + ((b >>> 16) & 255)) ^ at(b >>> 24);
+      at(1792 + (a & 255)) ^
+      at(1536 + ((a >>> 8) & 255)) ^
+      at(1280 + ((a >>> 16) & 255)) ^
+      at(1024 + (a >>> 24)) ^
+      at(768 + (b & 255)) ^
+      at(512 + ((b >>> 8) & 255)) ^
+      at(256 + ((b >>> 16) & 255)) ^
+      at(b >>> 24);
   }
   for (; i < end; i++) c = at((c ^ data.getUint8(i)) & 255) ^ (c >>> 8);
   return ~c >>> 0;

@@ -16,12 +16,10 @@ export function excluder(patterns: readonly string[]): (path: string, isDirector
 
 function expression(pattern: string): RegExp {
   const anchored = pattern.startsWith("/");
-  const body = pattern
-    .replace(/^\/|\/$/g, "")
-    .replace(/\*{2,}|[*?.+^{}$()|[\]\\]/g, (part) => {
-      if (part === "?") return "[^/]";
-      if (part === "*") return "[^/]*";
-      return part.startsWith("*") ? ".*" : `\\${part}`;
-    });
+  const body = pattern.replace(/^\/|\/$/g, "").replace(/\*{2,}|[*?.+^{}$()|[\]\\]/g, (part) => {
+    if (part === "?") return "[^/]";
+    if (part === "*") return "[^/]*";
+    return part.startsWith("*") ? ".*" : `\\${part}`;
+  });
   return new RegExp(`${anchored ? "^" : "(?:^|/)"}${body}$`, "su");
 }

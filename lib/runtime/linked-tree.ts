@@ -25,7 +25,8 @@ export interface PreviousTree {
  * which only root can give to a file, and the times of directories.
  */
 export async function* storeTree(reader: TreeReader, directory: string, previous?: PreviousTree): AsyncGenerator<StoredRecord> {
-  const store = async ({ record, node, old }: Placed): Promise<StoredRecord | undefined> => record ?? storeFile(reader, node, directory, previous, old);
+  const store = async ({ record, node, old }: Placed): Promise<StoredRecord | undefined> =>
+    record ?? storeFile(reader, node, directory, previous, old);
   for await (const record of abreast(place(reader, directory, previous, store), store)) if (record !== undefined) yield record;
 }
 
@@ -93,7 +94,12 @@ async function storeFile(
   old: StoredRecord | undefined,
 ): Promise<StoredRecord | undefined> {
   const path = below(directory, node.path);
-  if (previous !== undefined && old !== undefined && unchanged(node, old) && (await linked(below(previous.directory, node.path), path, old))) {
+  if (
+    previous !== undefined &&
+    old !== undefined &&
+    unchanged(node, old) &&
+    (await linked(below(previous.directory, node.path), path, old))
+  ) {
     return { ...plain(node), sha256: old.sha256 };
   }
   return copy(reader, node, path);
@@ -156,7 +162,7 @@ async function copy(reader: TreeReader, node: TreeNode, path: string): Promise<S
 }
 
 async function write(file: FileHandle, chunk: Buffer, at: number): Promise<void> {
-  for (let done = 0; done < chunk.length; ) done += (await file.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
+  for (let done = 0; done < chunk.length;) done += (await file.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
 }
 
 /** Root may; root without its capabilities may not, and is as good as any other user then. */

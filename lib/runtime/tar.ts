@@ -30,7 +30,14 @@ export function tarHeader(entry: TarEntry): Buffer {
   const { type, mode, uid, gid, mtimeMs, size, target = "" } = entry;
   const path = type === "directory" ? `${entry.path}/` : entry.path;
   const mtime = Math.floor(mtimeMs / 1000);
-  const pax = [text("path", path), text("linkpath", target), number("size", size, 11), number("uid", uid, 7), number("gid", gid, 7), number("mtime", mtime, 11)];
+  const pax = [
+    text("path", path),
+    text("linkpath", target),
+    number("size", size, 11),
+    number("uid", uid, 7),
+    number("gid", gid, 7),
+    number("mtime", mtime, 11),
+  ];
   const records = Buffer.from(pax.join(""));
   const block = header(path, mode, uid, gid, size, mtime, TYPES[type], target);
   if (records.length === 0) return block;
@@ -157,7 +164,7 @@ function isZero(bytes: Buffer): boolean {
 
 function records(bytes: Buffer): Map<string, string> {
   const found = new Map<string, string>();
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const space = bytes.indexOf(0x20, at);
     const length = Number(bytes.toString("latin1", at, space));
     const equals = bytes.indexOf(0x3d, space);
@@ -198,7 +205,7 @@ class Blocks {
   /** Exactly `length` bytes. */
   public async take(length: number): Promise<Buffer> {
     const parts: Buffer[] = [];
-    for (let left = length; left > 0; ) {
+    for (let left = length; left > 0;) {
       const part = await this.some(left);
       if (part.length === length) return part;
       parts.push(part);
@@ -208,7 +215,7 @@ class Blocks {
   }
 
   public async skip(length: number): Promise<void> {
-    for (let left = length; left > 0; ) left -= (await this.some(left)).length;
+    for (let left = length; left > 0;) left -= (await this.some(left)).length;
   }
 }
 

@@ -1,5 +1,18 @@
 import { createHash, type Hash } from "node:crypto";
-import { accessSync, closeSync, constants, fstatSync, lstatSync, openSync, read, readdirSync, readlinkSync, readSync, type Stats, statSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  read,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  type Stats,
+  statSync,
+} from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Fact } from "./manifest";

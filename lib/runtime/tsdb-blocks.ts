@@ -9,7 +9,9 @@ import { checkTombstones, ChunkTally, readIndex, readSegment } from "./tsdb";
 const BLOCK = /^[0-9A-HJKMNP-TV-Z]{26}$/;
 
 /** What Prometheus says of one of its blocks, in its `meta.json`. Times are milliseconds since 1970. */
-export type BlockFacts = { readonly [key in "ulid"]: string } & { readonly [key in "minTime" | "maxTime" | "series" | "chunks" | "samples"]: number };
+export type BlockFacts = { readonly [key in "ulid"]: string } & {
+  readonly [key in "minTime" | "maxTime" | "series" | "chunks" | "samples"]: number;
+};
 
 /** @throws Error unless `text` is the `meta.json` of the block `name` */
 export function parseMeta(name: string, text: string): BlockFacts {
@@ -28,7 +30,12 @@ export function isBlock(name: string): boolean {
 }
 
 /** Of all blocks together. */
-export function totals(blocks: readonly BlockFacts[]): { readonly blocks: Fact; readonly series: number; readonly chunks: number; readonly samples: number } {
+export function totals(blocks: readonly BlockFacts[]): {
+  readonly blocks: Fact;
+  readonly series: number;
+  readonly chunks: number;
+  readonly samples: number;
+} {
   const sum = (key: "series" | "chunks" | "samples"): number => blocks.reduce((total, block) => total + block[key], 0);
   return { blocks: [...blocks], series: sum("series"), chunks: sum("chunks"), samples: sum("samples") };
 }
@@ -45,7 +52,8 @@ export async function readBlocks(archive: AsyncIterable<Buffer>, scratch: string
   for await (const { path, type, content } of readTar(archive)) {
     const [name = "", ...below] = path.split("/");
     if (name === ".") continue;
-    if (!isBlock(name) || (type !== "directory" && type !== "file")) throw new Error(`the snapshot has ${path}, which is no part of a block`);
+    if (!isBlock(name) || (type !== "directory" && type !== "file"))
+      throw new Error(`the snapshot has ${path}, which is no part of a block`);
     let block = blocks.get(name);
     if (block === undefined) blocks.set(name, (block = new Block(name)));
     if (type === "file") await inBlock(path, block.add(below.join("/"), content, scratch));

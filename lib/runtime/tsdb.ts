@@ -84,7 +84,8 @@ export function readIndex(path: string, referred: ChunkTally): number {
     if (header.readUInt32BE(0) !== INDEX_MAGIC) throw new Error("it does not begin as an index does");
     if (header[4] !== INDEX_VERSION) throw new Error(`its format is version ${header[4]}, and only version ${INDEX_VERSION} is known here`);
     const toc = file.read(size - TOC_BYTES, TOC_BYTES);
-    if (crc32c(viewOf(toc), 0, TOC_BYTES - 4) !== toc.readUInt32BE(TOC_BYTES - 4)) throw new Error("its table of contents has a wrong checksum");
+    if (crc32c(viewOf(toc), 0, TOC_BYTES - 4) !== toc.readUInt32BE(TOC_BYTES - 4))
+      throw new Error("its table of contents has a wrong checksum");
     const [symbols = 0, series = 0, labels = 0, labelsTable = 0, postings = 0, postingsTable = 0] = [0, 8, 16, 24, 32, 40].map((at) =>
       Number(toc.readBigUInt64BE(at)),
     );
@@ -93,7 +94,8 @@ export function readIndex(path: string, referred: ChunkTally): number {
     const lists = labels === 0 ? postings : labels;
     for (let at = align(lists, 4); at < tables; at = align(at, 4)) at = file.section(at);
     const end = file.section(postingsTable);
-    if (tables !== postingsTable && file.section(labelsTable) !== postingsTable) throw new Error("its tables are not where its table of contents says");
+    if (tables !== postingsTable && file.section(labelsTable) !== postingsTable)
+      throw new Error("its tables are not where its table of contents says");
     if (end !== size - TOC_BYTES) throw new Error("its sections end at another place than its table of contents begins");
     return file.series(series, lists, referred);
   } finally {
@@ -139,7 +141,7 @@ class IndexFile {
   public series(from: number, to: number, referred: ChunkTally): number {
     let count = 0;
     let windowBytes = WINDOW_BYTES;
-    for (let at = align(from, 16); at < to; ) {
+    for (let at = align(from, 16); at < to;) {
       const data = this.read(at, Math.min(windowBytes, to - at));
       const view = viewOf(data);
       let done = 0;
@@ -148,7 +150,8 @@ class IndexFile {
         const length = cursor.length();
         const end = cursor.at + length;
         if (cursor.short || end + 4 > data.length) break;
-        if (crc32c(view, cursor.at, end) !== data.readUInt32BE(end)) throw new Error(`the series at byte ${at + done} has a wrong checksum`);
+        if (crc32c(view, cursor.at, end) !== data.readUInt32BE(end))
+          throw new Error(`the series at byte ${at + done} has a wrong checksum`);
         readSeries(cursor, referred);
         count++;
         done = align(at + end + 4, 16) - at;

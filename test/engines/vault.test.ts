@@ -212,9 +212,7 @@ describe.each(kinds)("with %s", (_name, start) => {
   });
 });
 
-(REAL === undefined ? describe.skip : describe)("a real server", () => {
-  const program = REAL ?? "";
-
+const real = (program: string): void => {
   test("that is restored from a stored snapshot has the secrets that were there, and is unsealed by the keys of then", async () => {
     const { vault: before, jwt } = await startPrepared(program);
     await before.call("POST", "sys/mounts/kv", { type: "kv" });
@@ -245,7 +243,8 @@ describe.each(kinds)("with %s", (_name, start) => {
     await vault.stop();
     expect(failure(result)).toBe("it does not keep its data in integrated storage (raft), and only that has snapshots");
   });
-});
+};
+if (REAL !== undefined) describe("a real server", () => real(REAL));
 
 describe("with a double", () => {
   let double: VaultDouble;

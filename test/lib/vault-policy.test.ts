@@ -9,7 +9,8 @@ test("the policy allows snapshots to be read and its own token to be revoked, an
 });
 
 test("the commands make the policy and a role that has it alone", () => {
-  expect(vaultBackupRoleCommands({ role: "raft-backup", serviceAccount: "vault-backup", namespace: "vault" })).toBe(`vault policy write raft-backup - <<'EOF'
+  expect(vaultBackupRoleCommands({ role: "raft-backup", serviceAccount: "vault-backup", namespace: "vault" }))
+    .toBe(`vault policy write raft-backup - <<'EOF'
 path "sys/storage/raft/snapshot" { capabilities = ["read"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }
 EOF

@@ -125,13 +125,17 @@ describe.each(["archive", "hard-linked"] as const)("layout %s", (layout) => {
     await expect(backUp({ data: temporary() }, { layout })).rejects.toThrow(/^the source data is empty: there is no file in \/\S+$/);
     await expect(backUp({ data: tree({ "a.log": "" }) }, { layout, exclude: ["*.log"] })).rejects.toThrow(/that is not excluded$/);
     await expect(backUp({ data: "/nowhere" }, { layout })).rejects.toThrow("the source data does not exist: there is no /nowhere");
-    await expect(backUp({ data: join(tree({ f: "" }), "f") }, { layout })).rejects.toThrow(/^the source data must be a directory, but \S+ is none$/);
+    await expect(backUp({ data: join(tree({ f: "" }), "f") }, { layout })).rejects.toThrow(
+      /^the source data must be a directory, but \S+ is none$/,
+    );
   });
 
   test("fails when the source is emptied after it was looked at", async () => {
     const data = tree({ a: "a" });
     const before = (): void => rmSync(join(data, "a"));
-    await expect(backUp({ data }, { layout, consistency: "crash-consistent", before })).rejects.toThrow("the source data lost all its files during the backup");
+    await expect(backUp({ data }, { layout, consistency: "crash-consistent", before })).rejects.toThrow(
+      "the source data lost all its files during the backup",
+    );
   });
 
   describe("of a source that is quiesced, fails when", () => {
@@ -172,7 +176,9 @@ describe.each(["archive", "hard-linked"] as const)("layout %s", (layout) => {
 
   test("of a snapshot, what happens before and after its reading is not asked for", async () => {
     const data = tree({ a: "a" });
-    await expect(backUp({ data }, { layout, consistency: "snapshot", after: () => writeFileSync(join(data, "b"), "") })).resolves.toBeDefined();
+    await expect(
+      backUp({ data }, { layout, consistency: "snapshot", after: () => writeFileSync(join(data, "b"), "") }),
+    ).resolves.toBeDefined();
   });
 });
 
@@ -253,7 +259,9 @@ describe("layout hard-linked", () => {
     bytes[20] = (bytes[20] ?? 0) ^ 1;
     writeFileSync(listing, bytes);
     const second = await backUp({ data }, { layout, previous: first });
-    expect(second.log).toMatch(/warning: files are copied that could have been links: in the generation before, data\.tree\.jsonl\.zst is damaged/);
+    expect(second.log).toMatch(
+      /warning: files are copied that could have been links: in the generation before, data\.tree\.jsonl\.zst is damaged/,
+    );
     expect(second.dump.files[0]?.treeBytes).toBe(4);
   });
 
@@ -269,7 +277,9 @@ describe("layout hard-linked", () => {
     chmodSync(join(data, "d", "set-user-id"), 0o4755);
     chmodSync(join(data, "d"), 0o555);
     const { directory, dump } = await backUp({ data }, { layout });
-    expect(["d", "d/secret", "d/set-user-id"].map((path) => statSync(join(directory, "data", path)).mode & 0o7777)).toEqual([0o755, 0o400, 0o755]);
+    expect(["d", "d/secret", "d/set-user-id"].map((path) => statSync(join(directory, "data", path)).mode & 0o7777)).toEqual([
+      0o755, 0o400, 0o755,
+    ]);
     const digest = new TreeDigest();
     const reader = new TreeReader(data, { signal: new AbortController().signal });
     for await (const node of reader.walk()) if (node.type === "directory") digest.add(node);
@@ -316,7 +326,10 @@ describe("layout hard-linked", () => {
 
   describe("a file that changes while it is copied", () => {
     /** Copies a tree in which something happens as soon as the large file was opened. */
-    async function copy(live: boolean, happen: (file: string) => void): Promise<{ directory: string; records: StoredRecord[]; vanished: number }> {
+    async function copy(
+      live: boolean,
+      happen: (file: string) => void,
+    ): Promise<{ directory: string; records: StoredRecord[]; vanished: number }> {
       const data = tree({ large: Buffer.alloc(3 * MIB, 1), z: "z" });
       const directory = join(temporary(), "copy");
       const reader = new TreeReader(data, { signal: new AbortController().signal, live });
@@ -341,13 +354,19 @@ describe("layout hard-linked", () => {
     };
 
     test("is copied again, and nothing of its first reading stays", async () => {
-      const { directory, records } = await copy(true, once((file) => writeFileSync(file, Buffer.alloc(2 * MIB, 2))));
+      const { directory, records } = await copy(
+        true,
+        once((file) => writeFileSync(file, Buffer.alloc(2 * MIB, 2))),
+      );
       expect(readFileSync(join(directory, "large")).equals(Buffer.alloc(2 * MIB, 2))).toBe(true);
       expect(records.find(({ path }) => path === "large")).toMatchObject({ size: 2 * MIB, copied: true });
     });
 
     test("is not in the copy where it vanishes", async () => {
-      const { directory, records, vanished } = await copy(true, once((file) => (writeFileSync(file, "x"), rmSync(file))));
+      const { directory, records, vanished } = await copy(
+        true,
+        once((file) => (writeFileSync(file, "x"), rmSync(file))),
+      );
       expect(readdirSync(directory)).toEqual(["z"]);
       expect(records.map(({ path }) => path)).toEqual([".", "z"]);
       expect(vanished).toBe(1);

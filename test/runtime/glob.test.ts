@@ -53,7 +53,8 @@ function matches(pattern: string, path: string): boolean {
     const rest = pattern.replace(/^\*+/, "");
     return matches(rest, path) || (path !== "" && matches(pattern, path.slice(1)));
   }
-  if (pattern.startsWith("*")) return matches(pattern.slice(1), path) || (path !== "" && path[0] !== "/" && matches(pattern, path.slice(1)));
+  if (pattern.startsWith("*"))
+    return matches(pattern.slice(1), path) || (path !== "" && path[0] !== "/" && matches(pattern, path.slice(1)));
   if (pattern === "" || path === "") return pattern === path;
   const same = pattern[0] === "?" ? path[0] !== "/" : pattern[0] === path[0];
   return same && matches(pattern.slice(1), path.slice(1));
@@ -62,7 +63,9 @@ function matches(pattern: string, path: string): boolean {
 test("matches as told, for any pattern and path", () => {
   const letters = fc.constantFrom("a", "b", ".", "*", "**", "?", "/", "-", "+", "[", "]");
   const pattern = fc.array(letters, { minLength: 1, maxLength: 7 }).map((parts) => parts.join(""));
-  const path = fc.array(fc.constantFrom("a", "b", "ab", ".", "a.b", "-+", "[]"), { minLength: 1, maxLength: 4 }).map((parts) => parts.join("/"));
+  const path = fc
+    .array(fc.constantFrom("a", "b", "ab", ".", "a.b", "-+", "[]"), { minLength: 1, maxLength: 4 })
+    .map((parts) => parts.join("/"));
   fc.assert(
     fc.property(pattern, path, fc.boolean(), (text, at, isDirectory) => {
       const body = text.replace(/^\/|\/$/g, "");

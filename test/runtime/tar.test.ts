@@ -27,17 +27,28 @@ async function read(data: Buffer, chunk = 700): Promise<Member[]> {
 const plain: TarEntry = { path: "a", type: "file", mode: 0o644, uid: 0, gid: 0, mtimeMs: 0, size: 0 };
 
 const name = fc
-  .oneof(fc.string({ unit: "grapheme", minLength: 1, maxLength: 150 }), fc.constantFrom("x".repeat(99), "x".repeat(100), "x".repeat(101), "ü", "a\nb", " ", "..x"))
+  .oneof(
+    fc.string({ unit: "grapheme", minLength: 1, maxLength: 150 }),
+    fc.constantFrom("x".repeat(99), "x".repeat(100), "x".repeat(101), "ü", "a\nb", " ", "..x"),
+  )
   .filter((text) => text !== "." && text !== ".." && !/[/\0]/.test(text) && Buffer.from(text).toString() === text);
 const path = fc.array(name, { minLength: 1, maxLength: 4 }).map((parts) => parts.join("/"));
 const id = fc.oneof(fc.nat(100_000), fc.constantFrom(2_097_151, 2_097_152, 4_294_967_294));
-const common = { path, mode: fc.nat(0o7777), uid: id, gid: id, mtimeMs: fc.integer({ min: -1e12, max: 9e12 }).map((seconds) => seconds * 1000) };
+const common = {
+  path,
+  mode: fc.nat(0o7777),
+  uid: id,
+  gid: id,
+  mtimeMs: fc.integer({ min: -1e12, max: 9e12 }).map((seconds) => seconds * 1000),
+};
 const member: fc.Arbitrary<Member> = fc.oneof(
   fc.record({ ...common, bytes: fc.uint8Array({ maxLength: 3000 }) }).map(({ bytes, ...rest }) => ({
     entry: { ...rest, type: "file" as const, size: bytes.length },
     content: Buffer.from(bytes),
   })),
-  fc.record({ ...common, type: fc.constantFrom("symlink", "link"), target: path }).map((rest) => ({ entry: { ...rest, size: 0 } as TarEntry, content: Buffer.alloc(0) })),
+  fc
+    .record({ ...common, type: fc.constantFrom("symlink", "link"), target: path })
+    .map((rest) => ({ entry: { ...rest, size: 0 } as TarEntry, content: Buffer.alloc(0) })),
   fc.record(common).map((rest) => ({ entry: { ...rest, type: "directory" as const, size: 0 }, content: Buffer.alloc(0) })),
 );
 
@@ -80,7 +91,8 @@ describe("fails when", () => {
   ]);
 
   test("it is cut at any byte", async () => {
-    for (let length = 0; length < data.length; length += 13) await expect(read(data.subarray(0, length))).rejects.toThrow("the archive is cut");
+    for (let length = 0; length < data.length; length += 13)
+      await expect(read(data.subarray(0, length))).rejects.toThrow("the archive is cut");
     await expect(read(data.subarray(0, -1))).rejects.toThrow("the archive is cut");
     await expect(read(data)).resolves.toHaveLength(2);
   });

@@ -1,5 +1,16 @@
 import { createHash } from "node:crypto";
-import { appendFileSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -28,11 +39,15 @@ async function* only(data: Buffer): AsyncGenerator<Buffer> {
 }
 
 /** Archives, and gives the last content of each member. */
-async function archived(sources: readonly ArchiveSource[], options = {}): Promise<{ archive: TreeArchive; data: Buffer; members: Map<string, string> }> {
+async function archived(
+  sources: readonly ArchiveSource[],
+  options = {},
+): Promise<{ archive: TreeArchive; data: Buffer; members: Map<string, string> }> {
   const archive = new TreeArchive(sources, { signal, ...options });
   const data = await buffer(archive.stream());
   const members = new Map<string, string>();
-  for await (const { path, type, target, content } of readTar(only(data))) members.set(path, target ?? (type === "file" ? (await buffer(content)).toString() : type));
+  for await (const { path, type, target, content } of readTar(only(data)))
+    members.set(path, target ?? (type === "file" ? (await buffer(content)).toString() : type));
   return { archive, data, members };
 }
 
@@ -78,7 +93,12 @@ describe("an archive", () => {
       { path: join(root, "rsa_key.pem"), name: "rsa_key.pem" },
     ];
     const { members, archive, data } = await archived(sources);
-    expect([...members]).toEqual([["attachments", "directory"], ["attachments/1", "directory"], ["attachments/1/x", "x"], ["rsa_key.pem", "key"]]);
+    expect([...members]).toEqual([
+      ["attachments", "directory"],
+      ["attachments/1", "directory"],
+      ["attachments/1/x", "x"],
+      ["rsa_key.pem", "key"],
+    ]);
     expect(await archiveFacts(only(data))).toEqual(archive.facts());
   });
 
@@ -117,29 +137,38 @@ describe("an archive", () => {
   test("has a large file whole, with the hash of what is in it", async () => {
     const content = Buffer.alloc(3 * MIB + 17, "0123456789");
     const { data } = await archived([{ path: tree({ large: content }) }]);
-    for await (const { path, content: found } of readTar(only(data))) if (path === "large") expect((await buffer(found)).equals(content)).toBe(true);
+    for await (const { path, content: found } of readTar(only(data)))
+      if (path === "large") expect((await buffer(found)).equals(content)).toBe(true);
   });
 });
 
 describe("in a tree that nothing may change, fails when", () => {
   test("a file grows while it is read", async () => {
     const root = tree({ a: Buffer.alloc(LARGE) });
-    await expect(interrupted(root, false, () => appendFileSync(join(root, "a"), "x"))).rejects.toThrow(/\/a changed while it was read: stop its writer/);
+    await expect(interrupted(root, false, () => appendFileSync(join(root, "a"), "x"))).rejects.toThrow(
+      /\/a changed while it was read: stop its writer/,
+    );
   });
 
   test("a file shrinks while it is read", async () => {
     const root = tree({ a: Buffer.alloc(LARGE) });
-    await expect(interrupted(root, false, () => truncateSync(join(root, "a"), LARGE - 2 * MIB))).rejects.toThrow(/\/a changed while it was read/);
+    await expect(interrupted(root, false, () => truncateSync(join(root, "a"), LARGE - 2 * MIB))).rejects.toThrow(
+      /\/a changed while it was read/,
+    );
   });
 
   test("a file is written to in place while it is read, though its size stays", async () => {
     const root = tree({ a: Buffer.alloc(LARGE) });
-    await expect(interrupted(root, false, () => writeFileSync(join(root, "a"), "x", { flag: "r+" }))).rejects.toThrow(/\/a changed while it was read/);
+    await expect(interrupted(root, false, () => writeFileSync(join(root, "a"), "x", { flag: "r+" }))).rejects.toThrow(
+      /\/a changed while it was read/,
+    );
   });
 
   test("a file vanishes", async () => {
     const root = tree({ a: Buffer.alloc(LARGE), "b/c": "c" });
-    await expect(interrupted(root, false, () => rmSync(join(root, "b"), { recursive: true }))).rejects.toThrow(/\/b vanished during the backup/);
+    await expect(interrupted(root, false, () => rmSync(join(root, "b"), { recursive: true }))).rejects.toThrow(
+      /\/b vanished during the backup/,
+    );
   });
 });
 
@@ -157,7 +186,9 @@ describe("in a tree whose writers go on", () => {
     const reading = async (): Promise<void> => {
       for await (const chunk of archive.stream()) appendFileSync(join(root, "a"), String(chunk).slice(0, 1));
     };
-    await expect(reading()).rejects.toThrow(/\/a changed while it was read each of the 4 times: stop its writer for the backup, back up a snapshot, or exclude it/);
+    await expect(reading()).rejects.toThrow(
+      /\/a changed while it was read each of the 4 times: stop its writer for the backup, back up a snapshot, or exclude it/,
+    );
   });
 
   test("what vanishes is counted", async () => {
@@ -181,7 +212,10 @@ describe("in a tree whose writers go on", () => {
     for await (const { path, type, content } of readTar(only(data))) {
       if (/^[az]$/.test(path)) found.push([path, type, (await buffer(content)).toString()]);
     }
-    expect(found).toEqual([["a", "file", "first"], ["z", "file", "second"]]);
+    expect(found).toEqual([
+      ["a", "file", "first"],
+      ["z", "file", "second"],
+    ]);
     expect(await archiveFacts(only(data))).toEqual(archive.facts());
   });
 });
@@ -189,7 +223,9 @@ describe("in a tree whose writers go on", () => {
 test("fails when a name is not valid UTF-8, because the file could not be named again", async () => {
   const root = tree({ a: "a" });
   writeFileSync(Buffer.concat([Buffer.from(`${root}/b`), Buffer.from([0xff]), Buffer.from("c")]), "x");
-  await expect(archived([{ path: root }], { live: true })).rejects.toThrow(/\/b\ufffdc has a name that is not valid UTF-8: rename it, or exclude its directory/);
+  await expect(archived([{ path: root }], { live: true })).rejects.toThrow(
+    /\/b\ufffdc has a name that is not valid UTF-8: rename it, or exclude its directory/,
+  );
 });
 
 test("fails when it is told to stop", async () => {
@@ -203,7 +239,10 @@ test("fails when it is told to stop", async () => {
 
 test("a walk's order is that of its paths' keys, so that two lists can be joined", async () => {
   const name = fc.constantFrom("a", "b", "a.b", "a-b", "a b", "A", "ä", "a\u0001");
-  const paths = fc.uniqueArray(fc.array(name, { minLength: 1, maxLength: 4 }).map((parts) => parts.join("/")), { maxLength: 12 });
+  const paths = fc.uniqueArray(
+    fc.array(name, { minLength: 1, maxLength: 4 }).map((parts) => parts.join("/")),
+    { maxLength: 12 },
+  );
   await fc.assert(
     fc.asyncProperty(paths, paths, async (ones, others) => {
       const walked = async (list: readonly string[]): Promise<string[]> => {
@@ -234,7 +273,13 @@ test("each file's hash is that of its content", async () => {
   const root = tree({ a: "some content" });
   const archive = new TreeArchive([{ path: root }], { signal });
   await buffer(archive.stream());
-  const sha256 = createHash("sha256").update(readFileSync(join(root, "a"))).digest("hex");
+  const sha256 = createHash("sha256")
+    .update(readFileSync(join(root, "a")))
+    .digest("hex");
   const lines = [JSON.stringify([".", "directory", 0o700, null]), JSON.stringify(["a", "file", 0o644, sha256])];
-  expect(archive.facts().sha256).toBe(createHash("sha256").update(lines.map((line) => `${line}\n`).join("")).digest("hex"));
+  expect(archive.facts().sha256).toBe(
+    createHash("sha256")
+      .update(lines.map((line) => `${line}\n`).join(""))
+      .digest("hex"),
+  );
 });

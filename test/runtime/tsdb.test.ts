@@ -11,7 +11,10 @@ import { type MadeChunk, makeBlock, makeIndex, resummed } from "./support/block"
 const ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 const OTHER = "01BX5ZZKBKACTAV9WEVGEMMVRZ";
 const CHUNKS: readonly (readonly MadeChunk[])[] = [
-  [{ encoding: 1, samples: 120, bytes: 40 }, { encoding: 2, samples: 3, bytes: 2 }],
+  [
+    { encoding: 1, samples: 120, bytes: 40 },
+    { encoding: 2, samples: 3, bytes: 2 },
+  ],
   [{ encoding: 3, samples: 65_535, bytes: 300 }],
 ];
 type Files = { readonly [path: string]: Buffer };
@@ -105,8 +108,12 @@ describe("a segment of chunks", () => {
   });
 
   test("fails when something follows, and does not wait for a chunk of an impossible length", async () => {
-    await expect(segment(Buffer.concat([data, Buffer.alloc(100)]))).rejects.toThrow(/the chunk at byte 65 has no known encoding|wrong checksum/);
-    await expect(segment(Buffer.concat([data, Buffer.from([0xff, 0xff, 0xff, 0xff, 0x7f])]))).rejects.toThrow("a length in it is impossible");
+    await expect(segment(Buffer.concat([data, Buffer.alloc(100)]))).rejects.toThrow(
+      /the chunk at byte 65 has no known encoding|wrong checksum/,
+    );
+    await expect(segment(Buffer.concat([data, Buffer.from([0xff, 0xff, 0xff, 0xff, 0x7f])]))).rejects.toThrow(
+      "a length in it is impossible",
+    );
   });
 });
 
@@ -143,7 +150,9 @@ describe("an index", () => {
         index(changed);
         unread.push(at);
       } catch (error) {
-        expect(String(error)).toMatch(/wrong checksum|does not begin|format is version|longer than the file|is cut|impossible|end at another place/);
+        expect(String(error)).toMatch(
+          /wrong checksum|does not begin|format is version|longer than the file|is cut|impossible|end at another place/,
+        );
       }
     }
     // Padding is zeros, and nobody reads it.
@@ -213,23 +222,49 @@ describe("an archive of blocks", () => {
     ["the first segment is missing", without("chunks/000001"), `${ULID}/chunks/000002: the segment before it is missing`],
     ["the last segment is missing", without("chunks/000002"), `block ${ULID}: its index refers to 3 chunks, and 2 are there, or others`],
     ["all segments are missing", makeBlockWithout(whole), `block ${ULID}: its index refers to 3 chunks, and 0 are there, or others`],
-    ["a segment is cut between two chunks", { ...whole, "chunks/000001": (whole["chunks/000001"] ?? Buffer.alloc(0)).subarray(0, 54) }, "refers to 3 chunks, and 2 are there"],
-    ["a segment is cut within a chunk", { ...whole, "chunks/000002": (whole["chunks/000002"] ?? Buffer.alloc(0)).subarray(0, 200) }, "chunks/000002: it ends in the middle of a chunk"],
+    [
+      "a segment is cut between two chunks",
+      { ...whole, "chunks/000001": (whole["chunks/000001"] ?? Buffer.alloc(0)).subarray(0, 54) },
+      "refers to 3 chunks, and 2 are there",
+    ],
+    [
+      "a segment is cut within a chunk",
+      { ...whole, "chunks/000002": (whole["chunks/000002"] ?? Buffer.alloc(0)).subarray(0, 200) },
+      "chunks/000002: it ends in the middle of a chunk",
+    ],
     ["a segment is empty", { ...whole, "chunks/000002": Buffer.alloc(0) }, "chunks/000002: it ends in the middle of a chunk"],
-    ["segments are those of another block with as many chunks", { ...whole, "chunks/000001": makeBlock(ULID, [[...(CHUNKS[0] ?? [])].reverse()])["chunks/000001"] ?? Buffer.alloc(0) }, "refers to 3 chunks, and 3 are there, or others"],
-    ["meta.json says more samples", meta((stats) => (stats.numSamples = 65_659)), `block ${ULID}: meta.json says 65659 samples, and 65658 are there`],
+    [
+      "segments are those of another block with as many chunks",
+      { ...whole, "chunks/000001": makeBlock(ULID, [[...(CHUNKS[0] ?? [])].reverse()])["chunks/000001"] ?? Buffer.alloc(0) },
+      "refers to 3 chunks, and 3 are there, or others",
+    ],
+    [
+      "meta.json says more samples",
+      meta((stats) => (stats.numSamples = 65_659)),
+      `block ${ULID}: meta.json says 65659 samples, and 65658 are there`,
+    ],
     ["meta.json says fewer series", meta((stats) => (stats.numSeries = 1)), `block ${ULID}: meta.json says 1 series, and 2 are there`],
     ["meta.json says other chunks", meta((stats) => (stats.numChunks = 4)), `block ${ULID}: meta.json says 4 chunks, and 3 are there`],
-    ["meta.json is that of another block", { ...whole, "meta.json": makeBlock(OTHER, CHUNKS)["meta.json"] ?? Buffer.alloc(0) }, `${ULID}/meta.json: it is that of another block`],
+    [
+      "meta.json is that of another block",
+      { ...whole, "meta.json": makeBlock(OTHER, CHUNKS)["meta.json"] ?? Buffer.alloc(0) },
+      `${ULID}/meta.json: it is that of another block`,
+    ],
     ["meta.json is cut", { ...whole, "meta.json": (whole["meta.json"] ?? Buffer.alloc(0)).subarray(0, 20) }, /meta\.json: .*JSON/],
-    ["a chunk says another number of samples, its checksum made to fit", { ...whole, "chunks/000002": recounted(whole["chunks/000002"] ?? Buffer.alloc(0)) }, "meta.json says 65658 samples, and 65657 are there"],
+    [
+      "a chunk says another number of samples, its checksum made to fit",
+      { ...whole, "chunks/000002": recounted(whole["chunks/000002"] ?? Buffer.alloc(0)) },
+      "meta.json says 65658 samples, and 65657 are there",
+    ],
     ["the tombstones are damaged", { ...whole, tombstones: Buffer.alloc(9) }, `${ULID}/tombstones: it does not begin as tombstones do`],
   ])("fails when %s", async (_when, files, reason) => {
     await expect(read({ [ULID]: files })).rejects.toThrow(reason);
   });
 
   test("fails when there is something that is no block", async () => {
-    await expect(read({ [ULID]: whole, wal: { "00000000": Buffer.from("x") } })).rejects.toThrow("the snapshot has wal, which is no part of a block");
+    await expect(read({ [ULID]: whole, wal: { "00000000": Buffer.from("x") } })).rejects.toThrow(
+      "the snapshot has wal, which is no part of a block",
+    );
   });
 });
 

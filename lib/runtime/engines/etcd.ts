@@ -31,7 +31,8 @@ export interface EtcdSettings {
  * A snapshot of an etcd member by its HTTP gateway (etcd 3.4 to 3.6), and the PKI that belongs to it.
  *
  * The snapshot is stored as it comes, not compressed: on the night it is needed, the node has `etcdutl` and little else, and the file
- * can be handed to it from the backup volume.
+ * can be handed to it from the backup volume: `etcdutl snapshot restore snapshot.db --data-dir <new directory>` (before etcd 3.5
+ * `etcdctl`). `zstd -dc pki.tar.zst | tar -x -C /etc/kubernetes/pki` brings the PKI back.
  */
 export class EtcdEngine implements Engine {
   private client: EtcdClient | undefined;

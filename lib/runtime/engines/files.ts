@@ -60,7 +60,10 @@ export class FilesEngine implements Engine {
       const files = await readableTree(path, run.signal, this.excluded, (node) => see?.add(node));
       see?.flush();
       if (files === undefined) throw new Error(`the source ${name} does not exist: there is no ${path}`);
-      if (files === 0) throw new Error(`the source ${name} is empty: there is no file in ${path}${this.settings.exclude.length === 0 ? "" : " that is not excluded"}`);
+      if (files === 0)
+        throw new Error(
+          `the source ${name} is empty: there is no file in ${path}${this.settings.exclude.length === 0 ? "" : " that is not excluded"}`,
+        );
     }
     return { versions: {} };
   }
@@ -138,7 +141,9 @@ export class FilesEngine implements Engine {
     }
     if (changed.length === 0) return;
     const more = changed.length > NAMED ? ` and ${changed.length - NAMED} more` : "";
-    throw new Error(`the source ${source.name} was not quiet during the backup, these changed: ${changed.slice(0, NAMED).join(", ")}${more}`);
+    throw new Error(
+      `the source ${source.name} was not quiet during the backup, these changed: ${changed.slice(0, NAMED).join(", ")}${more}`,
+    );
   }
 }
 
@@ -217,7 +222,12 @@ async function hashOf(path: string, size: number): Promise<string> {
   return whole.digest("hex");
 }
 
-function report(run: Run, name: string, { files, bytes }: { readonly files: number; readonly [key: string]: Fact }, leftOut: TreeReader["leftOut"]): void {
+function report(
+  run: Run,
+  name: string,
+  { files, bytes }: { readonly files: number; readonly [key: string]: Fact },
+  leftOut: TreeReader["leftOut"],
+): void {
   const { excluded, special, vanished } = leftOut;
   const left = [
     ...(excluded > 0 ? [`${excluded} paths excluded`] : []),

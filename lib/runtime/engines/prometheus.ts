@@ -29,7 +29,8 @@ export class PrometheusEngine implements Engine {
   public async preflight(run: Run): Promise<{ readonly versions: { readonly [tool: string]: string } }> {
     const build = (await this.ask(run, "status/buildinfo")) as { readonly version?: string };
     const flags = (await this.ask(run, "status/flags")) as { readonly [flag: string]: string };
-    if (flags["web.enable-admin-api"] !== "true") throw new Error(`Prometheus at ${this.settings.address}: its admin API is disabled; ${ENABLE}`);
+    if (flags["web.enable-admin-api"] !== "true")
+      throw new Error(`Prometheus at ${this.settings.address}: its admin API is disabled; ${ENABLE}`);
     await this.assertRemovable(run);
     return { versions: { prometheus: build.version ?? "unknown" } };
   }
@@ -37,7 +38,8 @@ export class PrometheusEngine implements Engine {
   public async dump(run: Run): Promise<Dump> {
     const { name } = (await this.ask(run, "admin/tsdb/snapshot", { method: "POST", silenceMs: SNAPSHOT_MS })) as { readonly name?: string };
     // It becomes part of a path that is removed.
-    if (name === undefined || !SNAPSHOT.test(name)) throw new Error(`Prometheus at ${this.settings.address} made a snapshot of the unexpected name ${JSON.stringify(name)}`);
+    if (name === undefined || !SNAPSHOT.test(name))
+      throw new Error(`Prometheus at ${this.settings.address} made a snapshot of the unexpected name ${JSON.stringify(name)}`);
     const path = join(this.settings.data, "snapshots", name);
     let dump: Dump;
     try {
@@ -61,7 +63,9 @@ export class PrometheusEngine implements Engine {
   private async archive(run: Run, name: string, path: string): Promise<Dump> {
     const found = await lstat(path).catch(() => undefined);
     if (found?.isDirectory() !== true) {
-      throw new Error(`Prometheus made the snapshot ${name}, which is not at ${path}: mount the server's data volume there, the directory of --storage.tsdb.path`);
+      throw new Error(
+        `Prometheus made the snapshot ${name}, which is not at ${path}: mount the server's data volume there, the directory of --storage.tsdb.path`,
+      );
     }
     const blocks = await this.blocks(path);
     const fingerprint = totals(blocks);
@@ -85,9 +89,11 @@ export class PrometheusEngine implements Engine {
 
   private async ask(run: Run, path: string, options: Partial<HttpOptions> = {}): Promise<object> {
     const { address } = this.settings;
-    const answer = await send(new URL(`api/v1/${path}`, address.replace(/\/*$/, "/")), { ...options, signal: run.signal }).catch((error: Error) => {
-      throw run.signal.aborted ? error : new Error(`Prometheus at ${address}: ${error.message}`);
-    });
+    const answer = await send(new URL(`api/v1/${path}`, address.replace(/\/*$/, "/")), { ...options, signal: run.signal }).catch(
+      (error: Error) => {
+        throw run.signal.aborted ? error : new Error(`Prometheus at ${address}: ${error.message}`);
+      },
+    );
     const { status, error, data } = await jsonOf(answer);
     if (answer.statusCode === 200 && status === "success" && typeof data === "object" && data !== null) return data;
     const reason = typeof error === "string" ? error : `HTTP ${answer.statusCode}`;
@@ -102,11 +108,14 @@ export class PrometheusEngine implements Engine {
       if (error.code === "ENOENT") return undefined;
       throw error;
     });
-    if ((others?.length ?? 0) > 0) run.log(`warning: ${snapshots} holds snapshots that are not removed, because others may need them: ${others?.join(", ")}`);
+    if ((others?.length ?? 0) > 0)
+      run.log(`warning: ${snapshots} holds snapshots that are not removed, because others may need them: ${others?.join(", ")}`);
     await access(others === undefined ? data : snapshots, constants.W_OK | constants.X_OK).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") throw new Error(`${data} does not exist: mount the server's data volume there`);
       const who = `uid ${process.getuid?.()}, gid ${process.getgid?.()}`;
-      throw new Error(`a snapshot in ${snapshots} could not be removed by ${who} (${error.code}): mount the volume writable and run as the server's user`);
+      throw new Error(
+        `a snapshot in ${snapshots} could not be removed by ${who} (${error.code}): mount the volume writable and run as the server's user`,
+      );
     });
   }
 }

@@ -31,11 +31,14 @@ export interface SqliteSettings {
 /**
  * A SQLite database, copied by SQLite's online backup while its application goes on, and the files that belong to it.
  *
- * The copy is made in scratch space and checked there, so that the lock that some applications' writers wait for is as short as a
- * local disk allows, and SQLite need not work over NFS. Then it is compressed into the generation under the database's own
- * name: `zstd -d` gives the file that takes the database's place. It keeps the journal mode that the database has.
+ * The copy is made in scratch space, which must have room for it, and checked there: so the lock that writers wait for where there is
+ * a rollback journal is held as shortly as a local disk allows, and SQLite need not work over NFS. Then it is compressed into the
+ * generation under the database's own name. It keeps the journal mode that the database has.
  *
  * The side files are read after the database: what it refers to is in the archive, unless it was deleted since.
+ *
+ * To restore, with the application stopped: remove the database's `-wal`, `-shm` and `-journal`, which would be applied to the copy;
+ * `zstd -d` gives the database, and `zstd -dc files.tar.zst | tar -x -C <directory>` the side files ({@link commonDirectory}).
  */
 export class SqliteEngine implements Engine {
   public constructor(private readonly settings: SqliteSettings) {}

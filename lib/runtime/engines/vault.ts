@@ -51,7 +51,8 @@ export class VaultEngine implements Engine {
     if (health.initialized === false) throw this.error("it is not initialised");
     if (health.sealed === true) throw this.error("it is sealed; unseal it, nothing can be backed up until then");
     const { ha_enabled: ha, leader_address: leader, is_self: isSelf, raft_applied_index: index } = await this.call(run, "/v1/sys/leader");
-    if (ha !== false && (typeof leader !== "string" || leader === "")) throw this.error("the cluster has no leader; nothing can be backed up until it has");
+    if (ha !== false && (typeof leader !== "string" || leader === ""))
+      throw this.error("the cluster has no leader; nothing can be backed up until it has");
     if (isSelf === true) this.appliedIndex = Number(index ?? 0);
     return { versions: { vault: String(health.version) } };
   }
@@ -68,7 +69,8 @@ export class VaultEngine implements Engine {
         throw run.signal.aborted ? error : this.error(error.message);
       });
       const { index, term } = fingerprint;
-      if (index < this.appliedIndex) throw this.error(`the snapshot is of index ${index}, and the server was at ${this.appliedIndex} before`);
+      if (index < this.appliedIndex)
+        throw this.error(`the snapshot is of index ${index}, and the server was at ${this.appliedIndex} before`);
       run.log(`index ${index}, term ${term}`);
       dump = { files: [file], fingerprint };
     } catch (error) {
@@ -112,8 +114,12 @@ export class VaultEngine implements Engine {
     const { errors } = await jsonOf(answer);
     const reason = reasonIn(answer, errors);
     // Depending on the version the server has no such path then, or says so.
-    if (/raft storage is not in use|unsupported path/.test(reason)) throw this.error("it does not keep its data in integrated storage (raft), and only that has snapshots");
-    if (answer.statusCode === 403) throw this.error(`it refuses a snapshot (${reason}): the policy of the role ${this.settings.auth.role} must have ${VAULT_RULES.snapshot}`);
+    if (/raft storage is not in use|unsupported path/.test(reason))
+      throw this.error("it does not keep its data in integrated storage (raft), and only that has snapshots");
+    if (answer.statusCode === 403)
+      throw this.error(
+        `it refuses a snapshot (${reason}): the policy of the role ${this.settings.auth.role} must have ${VAULT_RULES.snapshot}`,
+      );
     throw this.error(`it refuses a snapshot: ${reason}`);
   }
 
@@ -124,7 +130,9 @@ export class VaultEngine implements Engine {
     const { leader_address: leader } = await this.call(run, "/v1/sys/leader");
     const known = [this.base.origin, URL.canParse(String(leader)) ? new URL(String(leader)).origin : undefined];
     if (to.protocol !== this.base.protocol || to.pathname !== SNAPSHOT_PATH || !known.includes(to.origin)) {
-      throw this.error(`it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)}; the token was not sent there`);
+      throw this.error(
+        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)}; the token was not sent there`,
+      );
     }
     return to;
   }

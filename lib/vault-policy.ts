@@ -39,12 +39,13 @@ export function vaultBackupRoleCommands(options: VaultBackupRole): string {
   }
   problems.check(!role.includes("/"), "role", role, "a name without '/'");
   problems.throwIfAny();
+  const seconds = tokenLifetime.toSeconds();
   return [
     `vault policy write ${role} - <<'EOF'`,
     `${vaultSnapshotPolicy}EOF`,
     `vault write auth/${authMount}/role/${role} \\`,
     `  bound_service_account_names=${serviceAccount} bound_service_account_namespaces=${namespace} audience=${audience} \\`,
-    `  token_policies=${role} token_no_default_policy=true token_ttl=${tokenLifetime.toSeconds()}s token_max_ttl=${tokenLifetime.toSeconds()}s`,
+    `  token_policies=${role} token_no_default_policy=true token_ttl=${seconds}s token_max_ttl=${seconds}s`,
     "",
   ].join("\n");
 }

@@ -214,7 +214,7 @@ export class TreeDigest {
     this.hash.update(`${JSON.stringify([path, type, type === "symlink" ? 0 : mode, target ?? sha256 ?? null])}\n`);
   }
 
-  /** Numbers of files (hard links are files), directories and symbolic links, bytes of content, and a hash over paths, modes and contents. */
+  /** Numbers of files (hard links are files), directories and symbolic links, bytes, and a hash over paths, modes and contents. */
   public facts(): { readonly files: number } & { readonly [key: string]: Fact } {
     const { files, directories, symlinks, bytes } = this;
     return { files, directories, symlinks, bytes, sha256: this.hash.copy().digest("hex") };

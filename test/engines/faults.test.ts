@@ -4,7 +4,7 @@ import type { Pushgateway } from "../helpers/servers/pushgateway";
 import type { FoundGeneration } from "../helpers/pod/target";
 import type { Subject } from "../helpers/subjects/subject";
 import { createHash } from "node:crypto";
-import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { METRICS } from "../../lib/runtime/metrics";
 import { runCronJob, startCronJob } from "../helpers/pod";
@@ -93,6 +93,8 @@ describe.each(names)("%s", (name) => {
   });
   const backup = (target: string, more: CronJobOptions = {}, synthesised = subject.synthesised): Promise<PodResult> =>
     runCronJob(synthesised, optionsFor(target, more));
+  /** In memory: what a disk takes for an fsync, with other work on it, would blur every moment that matters here. */
+  const newTarget = (): string => makeTarget(subject.synthesised, { bytes: 64 << 20 });
   const published = (target: string): readonly FoundGeneration[] => generationsOn(subject.synthesised, target);
   const directoryOf = (target: string): string => generationsDirectory(subject.synthesised, target);
   const dumping = (target: string): boolean => {
@@ -150,7 +152,7 @@ describe.each(names)("%s", (name) => {
 
   /** How long a whole run takes, and how long it is from the dump's beginning to the publication. */
   const paceOf = async (): Promise<{ readonly runMs: number; readonly dumpMs: number }> => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     const begun = Date.now();
     let dump = 0;
     let publication = 0;
@@ -172,12 +174,12 @@ describe.each(names)("%s", (name) => {
 
   /** An engine that has no program to end: the runner does all of it. */
   const expectRunnerAlone = async (): Promise<void> => {
-    const { exitCodes } = await backup(makeTarget(subject.synthesised));
+    const { exitCodes } = await backup(newTarget());
     expect(exitCodes).toEqual({ runner: 0 });
   };
 
   test("a run publishes one generation that restores, and reports it", async () => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     const result = await expectSuccess(target);
     expect(result.logs.runner).toMatch(/published \S+: /);
     for (const generation of published(target)) await expectWhole(generation);
@@ -188,7 +190,7 @@ describe.each(names)("%s", (name) => {
 
   test("the engine's script does the same under dash, busybox and bash", async () => {
     if (subject.producer === undefined) return expectRunnerAlone();
-    for (const shell of ["dash", "busybox", "bash"] as const) await expectSuccess(makeTarget(subject.synthesised), { shell });
+    for (const shell of ["dash", "busybox", "bash"] as const) await expectSuccess(newTarget(), { shell });
   });
 
   test(`killed -9 at ${KILLS} random moments, nothing is published that is not whole`, async () => {
@@ -204,7 +206,7 @@ describe.each(names)("%s", (name) => {
     const outcome = { published: 0, nothing: 0 };
     await inLanes(KILLS, async (round) => {
       const { victim, fromDump, pauseMs, share } = rounds[round] as (typeof rounds)[number];
-      const target = makeTarget(subject.synthesised);
+      const target = newTarget();
       const pod = startCronJob(subject.synthesised, optionsFor(target, { pauseMs }));
       let over = false;
       void pod.done.then(() => (over = true));
@@ -219,7 +221,7 @@ describe.each(names)("%s", (name) => {
       outcome[found.length === 0 ? "nothing" : "published"] += 1;
       expect(found.length).toBeLessThanOrEqual(1);
       for (const generation of found) await expectWhole(generation);
-      rmSync(target, { recursive: true });
+      unmount(target);
     });
     process.stderr.write(`${name}: ${KILLS} kills, ${outcome.published} after publication\n`);
     // Kills that all come too late, or all too early, would prove nothing.
@@ -227,7 +229,7 @@ describe.each(names)("%s", (name) => {
   }, LONG);
 
   test("a run after one that was killed takes the lock over and removes what was left", async () => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     const killed = await backup(target, { kill: { when: () => dumping(target) } });
     expect({ killed: killed.killed > 0, dumping: dumping(target) }).toEqual({ killed: true, dumping: true });
     const impatient = withLease(subject.synthesised, 2);
@@ -245,7 +247,7 @@ describe.each(names)("%s", (name) => {
   });
 
   test("fails when there is no room for twice the last backup, before the source is touched", async () => {
-    const first = makeTarget(subject.synthesised);
+    const first = newTarget();
     await expectSuccess(first);
     const size = published(first)[0]?.manifest.files.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
     const target = temporaryDirectory("small");
@@ -263,12 +265,12 @@ describe.each(names)("%s", (name) => {
     ["the node's own disk is mounted instead", () => ({ volumes: { [TARGET_CLAIM]: temporaryDirectory("node") } }), /\.cdktf-backup-target is missing/],
     ["the target is read-only", (path) => ({ volumes: { [TARGET_CLAIM]: { path, readOnly: true } } }), /read-only \(EROFS\)/],
   ])("fails when %s", async (_, options, reason) => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     await expectFailure(await backup(target, options(target)), reason, target);
   });
 
   test("fails when another backup's export is mounted", async () => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     chmodSync(join(target, ".cdktf-backup-target"), 0o644);
     writeFileSync(join(target, ".cdktf-backup-target"), "photos");
     await expectFailure(await backup(target), /says "photos" instead of "backup-target": this export belongs to another backup/, target);
@@ -297,7 +299,7 @@ describe.each(names)("%s", (name) => {
 
     /** Both at the same moment. They may miss each other all the same, where a dump takes less time than a start. */
     const atOnce = async (): Promise<void> => {
-      const target = makeTarget(subject.synthesised);
+      const target = newTarget();
       const results = await Promise.all([1, 2].map(() => backup(target, {}, impatient)));
       const found = await foundOn(target);
       const logs = results.map((result) => result.logs.runner);
@@ -309,18 +311,21 @@ describe.each(names)("%s", (name) => {
 
     /** One while the other works, which waits until it was seen. False where it was done too early to be made to wait. */
     const whileWorking = async (): Promise<boolean> => {
-      const target = makeTarget(subject.synthesised);
+      const target = newTarget();
       const first = startCronJob(impatient, optionsFor(target));
       let over = false;
       void first.done.then(() => (over = true));
-      await waitFor(() => over || held(target), "a run to have the lock", 60, 1);
+      await waitFor(() => over || dumping(target), "the dump to begin", 60, 1);
       first.kill({ container: "runner", signal: "SIGSTOP" });
-      const working = held(target, first);
+      await new Promise((resolve) => setTimeout(resolve, 20)); // what it was about to do is done
+      const working = held(target, first) && dumping(target);
       const second = startCronJob(impatient, optionsFor(target));
       if (working) {
+        let ended = false;
+        void second.done.then(() => (ended = true));
         const wants = (): boolean => lockFiles(directoryOf(target), /^\.lock-/).some((content) => content.includes(second.name));
-        await waitFor(wants, "the other to want it", 60, 1);
-        await new Promise((resolve) => setTimeout(resolve, 300));
+        await waitFor(() => ended || wants(), "the other to want it", 15, 1);
+        await new Promise((resolve) => setTimeout(resolve, 500));
       }
       first.kill({ container: "runner", signal: "SIGCONT" });
       const [one, other] = await Promise.all([first.done, second.done]);
@@ -336,7 +341,7 @@ describe.each(names)("%s", (name) => {
     const foundOn = async (target: string): Promise<readonly Manifest[]> => {
       const found = published(target);
       for (const generation of found) await expectWhole(generation);
-      rmSync(target, { recursive: true });
+      unmount(target);
       return found.map(({ manifest }) => manifest).sort((a, b) => Date.parse(a.startedAt) - Date.parse(b.startedAt));
     };
 
@@ -350,11 +355,11 @@ describe.each(names)("%s", (name) => {
     await gateway?.stop();
     gateway = undefined;
     try {
-      const down = makeTarget(subject.synthesised);
+      const down = newTarget();
       expect(await backup(down)).toMatchObject({ ok: true, logs: { runner: expect.stringMatching(/metrics not pushed: .*ECONNREFUSED/) as string } });
       expect(published(down)).toHaveLength(1);
       const refusing = await startRefusingPushgateway(400);
-      const refused = makeTarget(subject.synthesised);
+      const refused = newTarget();
       const result = await backup(refused).finally(() => refusing.stop());
       expect(result).toMatchObject({ ok: true, logs: { runner: expect.stringMatching(/metrics not pushed: HTTP 400/) as string } });
       expect(published(refused)).toHaveLength(1);
@@ -365,7 +370,7 @@ describe.each(names)("%s", (name) => {
   });
 
   test("at its deadline a run ends within seconds, publishes nothing and reports the failure", async () => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     const stall = await subject.stall?.();
     const term: CronJobOptions = stall === undefined ? { kill: { signal: "SIGTERM", when: () => dumping(target) } } : { ...stall.options, deadlineSeconds: 4 };
     const result = await backup(target, { ...term, timeoutSeconds: 30 });
@@ -379,13 +384,13 @@ describe.each(names)("%s", (name) => {
 
   test("fails when its source is unfit, each way with its own reason, and works again afterwards", async () => {
     for (const fault of subject.sourceFaults) {
-      const target = makeTarget(subject.synthesised);
+      const target = newTarget();
       const undo = await fault.inject();
       const result = await backup(target).finally(undo);
       await expectFailure(result, fault.reason, target);
     }
     expect(subject.sourceFaults.length).toBeGreaterThan(0);
-    await expectSuccess(makeTarget(subject.synthesised));
+    await expectSuccess(newTarget());
   });
 
   test("fails whatever status the producer ends with but 0, also after whole output", async () => {
@@ -393,13 +398,13 @@ describe.each(names)("%s", (name) => {
     if (producer === undefined) return expectRunnerAlone();
     const statuses = name === "command" ? Array.from({ length: EXIT_CODES }, (_, index) => index + 1) : [1, 2, 126, 137, 255];
     await inLanes(statuses.length, async (index) => {
-      const target = makeTarget(subject.synthesised);
+      const target = newTarget();
       const status = statuses[index] as number;
       const double = doubleOf(producer, `${producer.program}.real "$@"\nexit ${status}`);
       const result = await backup(target, double);
       expect({ status, runner: result.exitCodes.runner, found: published(target) }).toEqual({ status, runner: 1, found: [] });
       expect(result.logs.runner).toMatch(new RegExp(`backup failed: .*exit status ${status}\\b`));
-      rmSync(target, { recursive: true });
+      unmount(target);
     });
   }, LONG);
 
@@ -411,7 +416,7 @@ describe.each(names)("%s", (name) => {
       { container: "engine", process: "sleep" },
       { container: "engine" },
     ]) {
-      const target = makeTarget(subject.synthesised);
+      const target = newTarget();
       const result = await backup(target, { ...double, kill: { ...kill, when: () => dumping(target) } });
       expect(result.killed).toBeGreaterThan(0);
       await expectFailure(result, kill.process === undefined ? /the engine's container died/ : /exit status 137/, target);
@@ -419,7 +424,7 @@ describe.each(names)("%s", (name) => {
   });
 
   test(`${FAILING_DAYS} failing days prune nothing; the next good one does`, async () => {
-    const target = makeTarget(subject.synthesised);
+    const target = newTarget();
     await expectSuccess(target);
     for (let days = 16; days < 26; days++) age(published(target)[0] as FoundGeneration, days);
     const before = contentOf(target);

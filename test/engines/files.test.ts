@@ -1,5 +1,20 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -179,7 +194,8 @@ describe("layout archive", () => {
 });
 
 describe("layout hard-linked", () => {
-  const disk = async (...paths: string[]): Promise<number> => Number((await run("sh", ["-c", 'du -sck "$@" | tail -n 1 | cut -f 1', "sh", ...paths])).stdout);
+  const disk = async (...paths: string[]): Promise<number> =>
+    Number((await run("sh", ["-c", 'du -sck "$@" | tail -n 1 | cut -f 1', "sh", ...paths])).stdout);
 
   test("every generation is a whole tree, and costs what changed", async () => {
     const data = manifoldTree();
@@ -245,7 +261,9 @@ describe.each(["archive", "hard-linked"] as const)("layout %s, of files that the
     }
     const subject = new Subject(data, { layout });
     const reason = await subject.fail();
-    expect(reason).toMatch(/^\/source\/data\/\S+ \(owner 0:0, mode \d+\), and 2 more paths below \/source\/data, cannot be read by uid 1000, gid 1000; /);
+    expect(reason).toMatch(
+      /^\/source\/data\/\S+ \(owner 0:0, mode \d+\), and 2 more paths below \/source\/data, cannot be read by uid 1000, gid 1000; /,
+    );
     const [, command = ""] = /run: (chgrp .*)$/.exec(reason) ?? [];
     await run("sh", ["-ec", command.replaceAll("/source/data", data)]);
     await subject.succeed();
@@ -255,24 +273,28 @@ describe.each(["archive", "hard-linked"] as const)("layout %s, of files that the
 describe("of an application that goes on", () => {
   /** Changes files of all kinds all the time: rewrites, appends, makes, removes, replaces by renaming. */
   const WRITER = `cd "$0" && i=0 && while :; do i=$((i + 1))
-    echo "$i" >rewritten; echo "$i" >>appended; echo "$i" >new.tmp; mv new.tmp replaced; echo x >"made-$((i % 50))"; rm -f "made-$(((i + 25) % 50))"
+    echo "$i" >rewritten; echo "$i" >>appended; echo "$i" >new.tmp; mv new.tmp replaced
+    echo x >"made-$((i % 50))"; rm -f "made-$(((i + 25) % 50))"
     mkdir -p "dir-$((i % 5))"; echo y >"dir-$((i % 5))/f"; rm -rf "dir-$(((i + 3) % 5))"; done`;
 
-  test.each(["archive", "hard-linked"] as const)("layout %s is crash-consistent: each file is one that was there at some moment", async (layout) => {
-    const data = temporaryDirectory("busy", USER);
-    for (let file = 0; file < 2000; file++) writeFileSync(join(data, `still-${file}`), `${file}\n`);
-    writeFileSync(join(data, "large"), randomBytes(8 * MIB));
-    chownTree(data, USER);
-    const writer = await startProcess({ command: "sh", args: ["-c", WRITER, data], uid: USER });
-    await waitFor(() => readdirSync(data).includes("replaced"), "the writer");
-    const generation = await new Subject(data, { consistency: "crash-consistent", layout }).succeed();
-    await writer.stop("SIGKILL");
-    const restored = layout === "archive" ? await extract(generation) : join(generation.path, "data");
-    for (const name of ["rewritten", "replaced"]) expect(readFileSync(join(restored, name), "utf8")).toMatch(/^(\d+\n)?$/);
-    expect(readFileSync(join(restored, "appended"), "utf8")).toMatch(/^(\d+\n)+$/);
-    expect(readdirSync(restored).filter((name) => name.startsWith("still-"))).toHaveLength(2000);
-    await run("cmp", [join(data, "large"), join(restored, "large")]);
-  });
+  test.each(["archive", "hard-linked"] as const)(
+    "layout %s is crash-consistent: each file is one that was there at some moment",
+    async (layout) => {
+      const data = temporaryDirectory("busy", USER);
+      for (let file = 0; file < 2000; file++) writeFileSync(join(data, `still-${file}`), `${file}\n`);
+      writeFileSync(join(data, "large"), randomBytes(8 * MIB));
+      chownTree(data, USER);
+      const writer = await startProcess({ command: "sh", args: ["-c", WRITER, data], uid: USER });
+      await waitFor(() => readdirSync(data).includes("replaced"), "the writer");
+      const generation = await new Subject(data, { consistency: "crash-consistent", layout }).succeed();
+      await writer.stop("SIGKILL");
+      const restored = layout === "archive" ? await extract(generation) : join(generation.path, "data");
+      for (const name of ["rewritten", "replaced"]) expect(readFileSync(join(restored, name), "utf8")).toMatch(/^(\d+\n)?$/);
+      expect(readFileSync(join(restored, "appended"), "utf8")).toMatch(/^(\d+\n)+$/);
+      expect(readdirSync(restored).filter((name) => name.startsWith("still-"))).toHaveLength(2000);
+      await run("cmp", [join(data, "large"), join(restored, "large")]);
+    },
+  );
 
   test("that says it is quiesced, fails and names what changed", async () => {
     const data = temporaryDirectory("busy", USER);
@@ -282,7 +304,9 @@ describe("of an application that goes on", () => {
     await waitFor(() => readdirSync(data).includes("ticker"), "the writer");
     const reason = await new Subject(data).fail();
     await writer.stop("SIGKILL");
-    expect(reason).toMatch(/^(the source data was not quiet during the backup, these changed: ticker|\/source\/data\/ticker changed while it was read: .*)$/);
+    expect(reason).toMatch(
+      /^(the source data was not quiet during the backup, these changed: ticker|\/source\/data\/ticker changed while it was read: .*)$/,
+    );
   });
 });
 
@@ -293,7 +317,10 @@ test("is told to stop in the middle of a tree, and ends", async () => {
   const subject = new Subject(data);
   const pod = startCronJob(subject.json, subject.options);
   const directory = generationsDirectory(subject.json, subject.target);
-  await waitFor(() => readdirSync(directory, { recursive: true, encoding: "utf8" }).some((name) => name.endsWith("data.tar.zst")), "the archive");
+  await waitFor(
+    () => readdirSync(directory, { recursive: true, encoding: "utf8" }).some((name) => name.endsWith("data.tar.zst")),
+    "the archive",
+  );
   const at = Date.now();
   pod.kill({ container: "runner", signal: "SIGTERM" });
   const { exitCodes, logs } = await pod.done;
@@ -329,9 +356,16 @@ test("patterns leave out what rclone leaves out", () => {
   };
   const theirs = (patterns: readonly string[]): string[] => {
     // Its patterns name files, or with a slash at the end directories; ours without one name both.
-    const rules = patterns.map((pattern) => pattern.replace(/[[\]{}\\]/g, "\\$&")).flatMap((pattern) => (pattern.endsWith("/") ? [pattern] : [pattern, `${pattern}/`]));
-    const list = execFileSync("rclone", ["lsf", "-R", "--files-only", ...rules.map((rule) => `--exclude=${rule}`), root], { encoding: "utf8" });
-    return list.split("\n").filter((line) => line !== "").sort();
+    const rules = patterns
+      .map((pattern) => pattern.replace(/[[\]{}\\]/g, "\\$&"))
+      .flatMap((pattern) => (pattern.endsWith("/") ? [pattern] : [pattern, `${pattern}/`]));
+    const list = execFileSync("rclone", ["lsf", "-R", "--files-only", ...rules.map((rule) => `--exclude=${rule}`), root], {
+      encoding: "utf8",
+    });
+    return list
+      .split("\n")
+      .filter((line) => line !== "")
+      .sort();
   };
   const letters = fc.constantFrom("a", "b", ".", "*", "**", "?", "/", "-", "[a]", "ä", "a/", "/a");
   const pattern = fc

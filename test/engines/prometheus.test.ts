@@ -1,4 +1,16 @@
-import { cpSync, createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:http";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -22,7 +34,12 @@ function synthesise(props: Partial<PrometheusBackupProps> = {}): string {
   const template = Template.of((stack) => {
     new PrometheusBackup(stack, NAME, {
       namespace: "monitoring",
-      volume: new NfsBackupVolume(stack, "volume", { name: NAME, namespace: "monitoring", server: "10.0.10.15", path: "/mnt/main/prometheus-backup" }),
+      volume: new NfsBackupVolume(stack, "volume", {
+        name: NAME,
+        namespace: "monitoring",
+        server: "10.0.10.15",
+        path: "/mnt/main/prometheus-backup",
+      }),
       schedule: Schedule.firstSunday({ hour: 4, minute: 0 }),
       retention: Retention.keepLast(2),
       endpoint: ServiceEndpoint.of(`prometheus-server.monitoring:${PROMETHEUS_PORT}`),
@@ -70,7 +87,10 @@ async function unpack({ path }: FoundGeneration): Promise<string> {
 }
 
 const snapshotsIn = (data: string): readonly string[] => (existsSync(join(data, "snapshots")) ? readdirSync(join(data, "snapshots")) : []);
-const blocksIn = (data: string): readonly string[] => readdirSync(data).filter((name) => /^[0-9A-Z]{26}$/.test(name)).sort();
+const blocksIn = (data: string): readonly string[] =>
+  readdirSync(data)
+    .filter((name) => /^[0-9A-Z]{26}$/.test(name))
+    .sort();
 
 describe("with a running server", () => {
   let server: Prometheus;
@@ -99,7 +119,8 @@ describe("with a running server", () => {
     expect(Math.max(...blocks.map(({ maxTime }) => maxTime))).toBeGreaterThan(Date.now() - 120_000);
     expect(generation.manifest.versions.prometheus).toMatch(/^2\.42/);
     expect(generation.manifest.checks).toEqual([
-      `every chunk and series of the snapshot was read back from the target: ${String(fingerprint.samples)} samples, as many as the server says`,
+      "every chunk and series of the snapshot was read back from the target: " +
+        `${String(fingerprint.samples)} samples, as many as the server says`,
     ]);
   });
 
@@ -133,21 +154,26 @@ describe("with a running server", () => {
     const result = await backUp(server.data);
     succeeded(result);
     expect(snapshotsIn(server.data)).toEqual(others);
-    expect(result.logs.runner).toMatch(/warning: \S+\/snapshots holds snapshots that are not removed, because others may need them: .*, by-hand\n/);
+    expect(result.logs.runner).toMatch(
+      /warning: \S+\/snapshots holds snapshots that are not removed, because others may need them: .*, by-hand\n/,
+    );
     for (const name of others) rmSync(join(server.data, "snapshots", name), { recursive: true });
   });
 
   test("fails when the volume is not that of the server", async () => {
     const elsewhere = temporaryDirectory("elsewhere", PROMETHEUS_UID);
     const reason = failure(await backUp(elsewhere));
-    expect(reason).toMatch(/^Prometheus made the snapshot (\S+), which is not at \/source\/data\/snapshots\/\1: mount the server's data volume there/);
+    expect(reason).toMatch(
+      /^Prometheus made the snapshot (\S+), which is not at \/source\/data\/snapshots\/\1: mount the server's data volume there/,
+    );
     for (const name of snapshotsIn(server.data)) rmSync(join(server.data, "snapshots", name), { recursive: true });
   });
 
   test("fails before it asks for a snapshot when it could not remove it", async () => {
     const foreign = temporaryDirectory("foreign");
     expect(failure(await backUp(foreign))).toBe(
-      "a snapshot in /source/data/snapshots could not be removed by uid 65534, gid 65534 (EACCES): mount the volume writable and run as the server's user",
+      "a snapshot in /source/data/snapshots could not be removed by uid 65534, gid 65534 (EACCES): " +
+        "mount the volume writable and run as the server's user",
     );
     expect(snapshotsIn(server.data)).toEqual([]);
   });
@@ -161,7 +187,10 @@ describe("with a running server", () => {
     const target = makeTarget(json);
     const pod = startCronJob(json, optionsFor(server.data, target));
     const directory = generationsDirectory(json, target);
-    await waitFor(() => readdirSync(directory, { recursive: true, encoding: "utf8" }).some((name) => name.endsWith("snapshot.tar.zst")), "the archive");
+    await waitFor(
+      () => readdirSync(directory, { recursive: true, encoding: "utf8" }).some((name) => name.endsWith("snapshot.tar.zst")),
+      "the archive",
+    );
     expect(snapshotsIn(server.data)).toHaveLength(1);
     pod.kill({ container: "runner", signal: "SIGTERM" });
     const { exitCodes, logs } = await pod.done;
@@ -196,11 +225,31 @@ describe("with a running server", () => {
     };
 
     test.each<readonly [string, string, (data: Buffer) => Buffer, RegExp]>([
-      ["one bit of a chunk is another one", "chunks/000001", flip(500), /^BLOCK\/chunks\/000001: the chunk at byte \d+ has a wrong checksum$/],
-      ["half of the chunks is missing", "chunks/000001", (data) => data.subarray(0, data.length / 2), /^BLOCK\/chunks\/000001: it ends in the middle of a chunk$/],
+      [
+        "one bit of a chunk is another one",
+        "chunks/000001",
+        flip(500),
+        /^BLOCK\/chunks\/000001: the chunk at byte \d+ has a wrong checksum$/,
+      ],
+      [
+        "half of the chunks is missing",
+        "chunks/000001",
+        (data) => data.subarray(0, data.length / 2),
+        /^BLOCK\/chunks\/000001: it ends in the middle of a chunk$/,
+      ],
       ["one bit of a series is another one", "index", flip(200), /^BLOCK\/index: the (series|section) at byte \d+ has a wrong checksum$/],
-      ["the end of the index is missing", "index", (data) => data.subarray(0, -1), /^BLOCK\/index: its table of contents has a wrong checksum$/],
-      ["meta.json says more than there is", "meta.json", (data) => Buffer.from(String(data).replace(/"numSamples": \d/, '"numSamples": 9')), /^block BLOCK: meta\.json says 9\d+ samples, and \d+ are there$/],
+      [
+        "the end of the index is missing",
+        "index",
+        (data) => data.subarray(0, -1),
+        /^BLOCK\/index: its table of contents has a wrong checksum$/,
+      ],
+      [
+        "meta.json says more than there is",
+        "meta.json",
+        (data) => Buffer.from(String(data).replace(/"numSamples": \d/, '"numSamples": 9')),
+        /^block BLOCK: meta\.json says 9\d+ samples, and \d+ are there$/,
+      ],
     ])("%s", async (_what, path, change, reason) => {
       expect(await damaged(path, change)).toMatch(reason);
     });
@@ -226,7 +275,11 @@ describe("with a running server", () => {
       ["a damaged chunk", (block) => writeAt(join(block, "chunks", "000001"), 500, Buffer.from([0xff, 0xff])), /wrong checksum/],
       ["half a segment", (block) => halve(join(block, "chunks", "000001")), /ends in the middle of a chunk/],
       ["a missing meta.json", (block) => rmSync(join(block, "meta.json")), /^block BLOCK: meta\.json is missing$/],
-      ["an empty directory in a block's place", (block) => (rmSync(block, { recursive: true }), mkdirSync(block)), /^block BLOCK: meta\.json is missing$/],
+      [
+        "an empty directory in a block's place",
+        (block) => (rmSync(block, { recursive: true }), mkdirSync(block)),
+        /^block BLOCK: meta\.json is missing$/,
+      ],
     ])("%s is found", async (_what, damage, reason) => {
       expect(await judge(damage)).toEqual({ list: 0, dump: 0, ours: expect.stringMatching(reason) });
     });
@@ -248,7 +301,9 @@ test("fails when the admin API is disabled, and says how it is enabled", async (
   const server = await Prometheus.start({ adminApi: false });
   const reason = failure(await backUp(server.data));
   await server.stop();
-  expect(reason).toBe("Prometheus at http://prometheus-server.monitoring:9090: its admin API is disabled; start the server with --web.enable-admin-api");
+  expect(reason).toBe(
+    "Prometheus at http://prometheus-server.monitoring:9090: its admin API is disabled; start the server with --web.enable-admin-api",
+  );
 });
 
 test("fails when there is no sample", async () => {
@@ -280,23 +335,34 @@ describe("with something in Prometheus' place", () => {
   afterAll(() => new Promise((resolve) => server.close(resolve)));
   beforeEach(() => asked.splice(0));
 
-  test.each(["../../precious", "..", ".", "", "/source/data", "20260101T000000Z-01/../../precious"])("removes nothing when the snapshot's name is %j", async (name) => {
-    const data = temporaryDirectory("data", PROMETHEUS_UID);
-    mkdirSync(join(data, "precious"));
-    chownTree(data, PROMETHEUS_UID);
-    snapshot = { status: 200, body: JSON.stringify({ status: "success", data: { name } }) };
-    expect(failure(await backUp(data))).toMatch(/made a snapshot of the unexpected name "/);
-    expect(readdirSync(data)).toEqual(["precious"]);
-  });
+  test.each(["../../precious", "..", ".", "", "/source/data", "20260101T000000Z-01/../../precious"])(
+    "removes nothing when the snapshot's name is %j",
+    async (name) => {
+      const data = temporaryDirectory("data", PROMETHEUS_UID);
+      mkdirSync(join(data, "precious"));
+      chownTree(data, PROMETHEUS_UID);
+      snapshot = { status: 200, body: JSON.stringify({ status: "success", data: { name } }) };
+      expect(failure(await backUp(data))).toMatch(/made a snapshot of the unexpected name "/);
+      expect(readdirSync(data)).toEqual(["precious"]);
+    },
+  );
 
   test.each([
-    [{ status: 503, body: '{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}' }, "admin APIs disabled; start the server with --web.enable-admin-api"],
-    [{ status: 500, body: '{"status":"error","errorType":"internal","error":"create snapshot: no space left on device"}' }, "create snapshot: no space left on device"],
+    [
+      { status: 503, body: '{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}' },
+      "admin APIs disabled; start the server with --web.enable-admin-api",
+    ],
+    [
+      { status: 500, body: '{"status":"error","errorType":"internal","error":"create snapshot: no space left on device"}' },
+      "create snapshot: no space left on device",
+    ],
     [{ status: 502, body: "<html>" }, "HTTP 502"],
     [{ status: 200, body: '{"status":"success"}' }, "HTTP 200"],
   ])("asks for a snapshot once, whatever it answers: %j", async (answer, reason) => {
     snapshot = answer;
-    expect(failure(await backUp(temporaryDirectory("data", PROMETHEUS_UID)))).toBe(`Prometheus at http://prometheus-server.monitoring:9090: ${reason}`);
+    expect(failure(await backUp(temporaryDirectory("data", PROMETHEUS_UID)))).toBe(
+      `Prometheus at http://prometheus-server.monitoring:9090: ${reason}`,
+    );
     expect(asked).toEqual(["GET /api/v1/status/buildinfo", "GET /api/v1/status/flags", "POST /api/v1/admin/tsdb/snapshot"]);
   });
 });

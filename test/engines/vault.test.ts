@@ -29,7 +29,12 @@ function synthesise(props: Partial<VaultRaftBackupProps> = {}): string {
   const template = Template.of((stack) => {
     new VaultRaftBackup(stack, NAME, {
       namespace: NAMESPACE,
-      volume: new NfsBackupVolume(stack, "volume", { name: NAME, namespace: NAMESPACE, server: "10.0.10.15", path: "/mnt/main/vault-backup" }),
+      volume: new NfsBackupVolume(stack, "volume", {
+        name: NAME,
+        namespace: NAMESPACE,
+        server: "10.0.10.15",
+        path: "/mnt/main/vault-backup",
+      }),
       schedule: Schedule.cron("0 2 * * 0"),
       retention: Retention.keepDays(30),
       endpoint: ServiceEndpoint.of("vault-active.vault:8200"),
@@ -176,7 +181,8 @@ describe.each(kinds)("with %s", (_name, start) => {
     const result = await backUp(withToken());
     await undo();
     expect(failure(result)).toBe(
-      'it refuses a snapshot (HTTP 403: 1 error occurred: * permission denied): the policy of the role raft-backup must have path "sys/storage/raft/snapshot" { capabilities = ["read"] }',
+      "it refuses a snapshot (HTTP 403: 1 error occurred: * permission denied): " +
+        'the policy of the role raft-backup must have path "sys/storage/raft/snapshot" { capabilities = ["read"] }',
     );
     expect(await subject.tokensLeft()).toBe(0);
   });
@@ -186,22 +192,25 @@ describe.each(kinds)("with %s", (_name, start) => {
     const undo = await subject.without("auth/token/revoke-self");
     const result = await backUp(withToken());
     await undo();
-    expect(failure(result)).toMatch(
-      /^it refuses to revoke the backup's token \(HTTP 403: .*permission denied\): the policy of the role raft-backup must have path "auth\/token\/revoke-self" { capabilities = \["update"\] }/,
-    );
+    const reason = failure(result);
+    expect(reason).toMatch(/^it refuses to revoke the backup's token \(HTTP 403: .*permission denied\): /);
+    expect(reason).toContain('the policy of the role raft-backup must have path "auth/token/revoke-self" { capabilities = ["update"] }');
     expect(await subject.tokensLeft()).toBe(before + 1);
   });
 
   test("fails when the role is another one", async () => {
     const result = await backUp(withToken(), { role: "other" });
-    expect(failure(result)).toMatch(
-      /^it refuses to log in the role "other" at auth\/kubernetes \(HTTP 400: invalid role name "other"\): the role must exist and name this pod's service account, its namespace and the audience of its token$/,
+    expect(failure(result)).toBe(
+      'it refuses to log in the role "other" at auth/kubernetes (HTTP 400: invalid role name "other"): ' +
+        "the role must exist and name this pod's service account, its namespace and the audience of its token",
     );
   });
 
   test("fails when the token is not that of the ServiceAccount", async () => {
     const result = await backUp({ serviceAccountToken: `${subject.jwt.slice(0, -20)}${"A".repeat(20)}` });
-    expect(failure(result)).toMatch(/^it refuses to log in the role "raft-backup" at auth\/kubernetes \(HTTP 4\d\d: .*\): the role must exist/);
+    expect(failure(result)).toMatch(
+      /^it refuses to log in the role "raft-backup" at auth\/kubernetes \(HTTP 4\d\d: .*\): the role must exist/,
+    );
   });
 
   test("fails when it is sealed", async () => {
@@ -326,10 +335,22 @@ describe("with a double", () => {
     test.each<readonly [when: string, change: Partial<VaultState>, reason: string | RegExp]>([
       ["it is not initialised", { initialized: false }, "it is not initialised"],
       ["there is no leader", { leader: "" }, "the cluster has no leader; nothing can be backed up until it has"],
-      ["it has no integrated storage", { raft: false }, "it does not keep its data in integrated storage (raft), and only that has snapshots"],
-      ["it answers with an error", { answer: { status: 500, body: '{"errors":["disk\\n full"]}' } }, /^it answers \/v1\/sys\/health with HTTP 500: disk full \(/],
+      [
+        "it has no integrated storage",
+        { raft: false },
+        "it does not keep its data in integrated storage (raft), and only that has snapshots",
+      ],
+      [
+        "it answers with an error",
+        { answer: { status: 500, body: '{"errors":["disk\\n full"]}' } },
+        /^it answers \/v1\/sys\/health with HTTP 500: disk full \(/,
+      ],
       ["something else answers in its place", { answer: { status: 200, body: "<html>" } }, /^the cluster has no leader/],
-      ["the snapshot is older than the server's data was before", { appliedIndex: 1235 }, "the snapshot is of index 1234, and the server was at 1235 before"],
+      [
+        "the snapshot is older than the server's data was before",
+        { appliedIndex: 1235 },
+        "the snapshot is of index 1234, and the server was at 1235 before",
+      ],
     ])("%s", async (_when, change, reason) => {
       expect(await reasonWith(change)).toEqual(typeof reason === "string" ? reason : expect.stringMatching(reason));
     });
@@ -377,8 +398,8 @@ describe("with a double", () => {
 });
 
 test("fails when nothing listens, and says why that may be", async () => {
-  expect(failure(await backUp())).toMatch(
-    /^it cannot be reached: connect ECONNREFUSED 127\.0\.0\.1:8200 \(the Service of the active node leads nowhere while every node is sealed\)$/,
+  expect(failure(await backUp())).toBe(
+    "it cannot be reached: connect ECONNREFUSED 127.0.0.1:8200 (the Service of the active node leads nowhere while every node is sealed)",
   );
 });
 
@@ -389,11 +410,57 @@ describe("over HTTPS", () => {
 
   beforeAll(async () => {
     for (const name of ["ca", "other"]) {
-      await openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", `${name}.key`, "-out", `${name}.crt`, "-subj", `/CN=${name}`, "-days", "2");
+      await openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        `${name}.key`,
+        "-out",
+        `${name}.crt`,
+        "-subj",
+        `/CN=${name}`,
+        "-days",
+        "2",
+      );
     }
     writeFileSync(join(authority, "names"), "subjectAltName=DNS:vault-active.vault\n");
-    await openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=vault");
-    await openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "1", "-extfile", "names", "-out", "server.crt", "-days", "2");
+    await openssl(
+      "req",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:P-256",
+      "-nodes",
+      "-keyout",
+      "server.key",
+      "-out",
+      "server.csr",
+      "-subj",
+      "/CN=vault",
+    );
+    await openssl(
+      "x509",
+      "-req",
+      "-in",
+      "server.csr",
+      "-CA",
+      "ca.crt",
+      "-CAkey",
+      "ca.key",
+      "-set_serial",
+      "1",
+      "-extfile",
+      "names",
+      "-out",
+      "server.crt",
+      "-days",
+      "2",
+    );
     const [cert, key] = ["server.crt", "server.key"].map((name) => readFileSync(join(authority, name)));
     expect(new X509Certificate(cert ?? "").subjectAltName).toBe("DNS:vault-active.vault");
     double = await VaultDouble.start({ role: ROLE }, VAULT_PORT, { cert, key });

@@ -13,7 +13,11 @@ export interface SnapshotOptions {
 
 /** A snapshot of a cluster of three. */
 export function makeSnapshot({ state = randomBytes(5000), meta = {}, change }: SnapshotOptions = {}): Buffer {
-  const servers = [0, 1, 2].map((node) => ({ Suffrage: node === 2 ? 1 : 0, ID: `vault-${node}`, Address: `vault-${node}.vault-internal:8201` }));
+  const servers = [0, 1, 2].map((node) => ({
+    Suffrage: node === 2 ? 1 : 0,
+    ID: `vault-${node}`,
+    Address: `vault-${node}.vault-internal:8201`,
+  }));
   const content = {
     ...{ Version: 1, ID: "bolt-snapshot", Index: 1234, Term: 5, Peers: null },
     ...{ Configuration: { Servers: servers }, ConfigurationIndex: 1, Size: state.length },

@@ -224,7 +224,8 @@ describe("a source", () => {
     await application(restored, `if (all("SELECT 1 FROM item WHERE text LIKE '%x'").length > 0) process.exit(3)`);
   });
 
-  test.each([["db.sqlite3"], ["db.sqlite3-journal"]])("an application that starts while %s is copied makes that copy void", async (copied) => {
+  const files = [["db.sqlite3"], ["db.sqlite3-journal"]] as const;
+  test.each(files)("an application that starts while %s is copied makes that copy void", async (copied) => {
     const path = await database(HALF_WRITTEN);
     const copyFile = promises.copyFile;
     let starts = 0;

@@ -33,7 +33,9 @@ describe("fails when", () => {
 
   test("it is cut at any byte", async () => {
     for (let length = 0; length < whole.length; length++) {
-      await expect(inspect(whole.subarray(0, length))).rejects.toThrow(/^the snapshot cannot be restored: (unexpected end of file|the archive is cut)/);
+      await expect(inspect(whole.subarray(0, length))).rejects.toThrow(
+        /^the snapshot cannot be restored: (unexpected end of file|the archive is cut)/,
+      );
     }
   });
 
@@ -41,7 +43,10 @@ describe("fails when", () => {
     for (let at = 0; at < whole.length; at++) {
       const changed = Buffer.from(whole);
       changed[at] = (changed[at] ?? 0) ^ 0x10;
-      const failure = await inspect(changed).then(() => undefined, (error: Error) => error.message);
+      const failure = await inspect(changed).then(
+        () => undefined,
+        (error: Error) => error.message,
+      );
       if (failure === undefined) expect(gunzipSync(changed).equals(gunzipSync(whole))).toBe(true);
       else expect(failure).toMatch(/^the snapshot cannot be restored: ./);
     }
@@ -57,7 +62,9 @@ describe("fails when", () => {
   });
 
   test("something follows the archive within the compression", async () => {
-    await expect(inspect(gzipSync(Buffer.concat([gunzipSync(whole), Buffer.from("x")])))).rejects.toThrow("something follows the archive's end");
+    await expect(inspect(gzipSync(Buffer.concat([gunzipSync(whole), Buffer.from("x")])))).rejects.toThrow(
+      "something follows the archive's end",
+    );
   });
 
   test.each<readonly [when: string, options: SnapshotOptions, reason: string]>([
@@ -65,9 +72,14 @@ describe("fails when", () => {
     ["meta.json has one bit changed", { change: flip("meta.json") }, "the SHA-256 of meta.json is not the one in SHA256SUMS"],
     ["the sums have one bit changed", { change: flip("SHA256SUMS") }, "the SHA-256 of meta.json is not the one in SHA256SUMS"],
     ...["meta.json", "state.bin", "SHA256SUMS", "SHA256SUMS.sealed"].map(
-      (name) => [`${name} is missing`, { change: (members: Map<string, Buffer>) => void members.delete(name) }, `it lacks ${name}`] as const,
+      (name) =>
+        [`${name} is missing`, { change: (members: Map<string, Buffer>) => void members.delete(name) }, `it lacks ${name}`] as const,
     ),
-    ["the sealed sums are empty", { change: (members) => void members.set("SHA256SUMS.sealed", Buffer.alloc(0)) }, "its member SHA256SUMS.sealed is empty"],
+    [
+      "the sealed sums are empty",
+      { change: (members) => void members.set("SHA256SUMS.sealed", Buffer.alloc(0)) },
+      "its member SHA256SUMS.sealed is empty",
+    ],
     ["the state is empty", { state: Buffer.alloc(0) }, "its member state.bin is empty"],
     ["it has another member", { change: (members) => void members.set("more", Buffer.from("x")) }, 'it has an unexpected member "more"'],
     ["its index is 0", { meta: { Index: 0 } }, "its index is 0 and its term 5"],

@@ -64,7 +64,8 @@ export class PrometheusEngine implements Engine {
     const found = await lstat(path).catch(() => undefined);
     if (found?.isDirectory() !== true) {
       throw new Error(
-        `Prometheus made the snapshot ${name}, which is not at ${path}: mount the server's data volume there, the directory of --storage.tsdb.path`,
+        `Prometheus made the snapshot ${name}, which is not at ${path}: ` +
+          "mount the server's data volume there, the directory of --storage.tsdb.path",
       );
     }
     const blocks = await this.blocks(path);

@@ -131,7 +131,8 @@ export class VaultEngine implements Engine {
     const known = [this.base.origin, URL.canParse(String(leader)) ? new URL(String(leader)).origin : undefined];
     if (to.protocol !== this.base.protocol || to.pathname !== SNAPSHOT_PATH || !known.includes(to.origin)) {
       throw this.error(
-        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)}; the token was not sent there`,
+        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)}; ` +
+          "the token was not sent there",
       );
     }
     return to;
@@ -143,7 +144,8 @@ export class VaultEngine implements Engine {
     const answer = await this.send(signal, "/v1/auth/token/revoke-self", { method: "POST", headers: { "x-vault-token": token } });
     const { errors } = await jsonOf(answer);
     if (answer.statusCode === 204 || answer.statusCode === 200) return;
-    const policy = `the policy of the role ${this.settings.auth.role} must have ${VAULT_RULES.revoke}, and its tokens must outlive the backup`;
+    const { role } = this.settings.auth;
+    const policy = `the policy of the role ${role} must have ${VAULT_RULES.revoke}, and its tokens must outlive the backup`;
     throw this.error(`it refuses to revoke the backup's token (${reasonIn(answer, errors)}): ${policy}`);
   }
 

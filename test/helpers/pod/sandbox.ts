@@ -85,6 +85,7 @@ export function startSandbox(spec: SandboxSpec): Container {
   let log = "";
   let pid: number | undefined;
   let running = true;
+  const early: NodeJS.Signals[] = [];
   const listeners: (() => void)[] = [];
   const output = new Socket({ fd: reading, readable: true, writable: false });
   output.setEncoding("utf8");
@@ -104,6 +105,7 @@ export function startSandbox(spec: SandboxSpec): Container {
       const found = /"child-pid": (\d+)/.exec(status)?.[1];
       if (found === undefined || pid !== undefined) return;
       pid = Number(found);
+      for (const signal of early) send(pid, signal);
       resolve();
     });
     child.on("exit", () => resolve());
@@ -130,7 +132,8 @@ export function startSandbox(spec: SandboxSpec): Container {
     exit,
     onLog: (listener) => void listeners.push(listener),
     signal: (signal, name) => {
-      if (!running || pid === undefined) return 0;
+      if (!running) return 0;
+      if (pid === undefined) return name === undefined ? early.push(signal) && 1 : 0;
       const targets = name === undefined ? [pid] : processesNamed(name, pid);
       return targets.filter((target) => send(target, signal)).length;
     },

@@ -55,7 +55,10 @@ export class Prometheus {
   }
 
   /** The result of an instant query: labels and value. */
-  public async query(expression: string, time?: number): Promise<readonly { readonly metric: object; readonly value: readonly [number, string] }[]> {
+  public async query(
+    expression: string,
+    time?: number,
+  ): Promise<readonly { readonly metric: object; readonly value: readonly [number, string] }[]> {
     const at = time === undefined ? "" : `&time=${time}`;
     const response = await fetch(`http://127.0.0.1:${this.port}/api/v1/query?query=${encodeURIComponent(expression)}${at}`);
     const { data } = (await response.json()) as { readonly data: { readonly result: never } };

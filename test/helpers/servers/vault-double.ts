@@ -62,7 +62,14 @@ export class VaultDouble {
   private constructor(state: Partial<VaultState>, port: number) {
     this.state = {
       ...{ initialized: true, sealed: false, leader: `http://127.0.0.1:${port}`, isSelf: true, appliedIndex: 1000, raft: true },
-      ...{ redirect: undefined, mount: "kubernetes", role: "raft-backup", jwt: "service-account-token", maySnapshot: true, mayRevoke: true },
+      ...{
+        redirect: undefined,
+        mount: "kubernetes",
+        role: "raft-backup",
+        jwt: "service-account-token",
+        maySnapshot: true,
+        mayRevoke: true,
+      },
       ...{ snapshot: makeSnapshot(), cut: undefined, answer: undefined },
       ...state,
     };

@@ -117,7 +117,9 @@ export class VaultServer {
       void text(request).then((body) => {
         const { spec } = JSON.parse(body) as { readonly spec: { readonly token: string; readonly audiences?: readonly string[] } };
         const known = spec.token === jwt && (spec.audiences ?? [audience]).includes(audience);
-        const status = known ? { authenticated: true, user, audiences: spec.audiences ?? [] } : { authenticated: false, error: "unknown token" };
+        const status = known
+          ? { authenticated: true, user, audiences: spec.audiences ?? [] }
+          : { authenticated: false, error: "unknown token" };
         const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", spec, status };
         response.writeHead(201, { "content-type": "application/json" }).end(JSON.stringify(review));
       });

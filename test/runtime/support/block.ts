@@ -51,7 +51,11 @@ export function makeIndex(all: readonly (readonly bigint[])[]): Buffer {
     pad(16);
     const labels = [uvarint(1), uvarint(0), uvarint(1)];
     // Of each chunk its first time and its duration; its place, from the second chunk on as a signed distance.
-    const chunks = places.map((place, at) => [uvarint(2000), uvarint(1000), uvarint(at === 0 ? place : zigzag(place - (places[at - 1] ?? 0n)))]);
+    const chunks = places.map((place, at) => [
+      uvarint(2000),
+      uvarint(1000),
+      uvarint(at === 0 ? place : zigzag(place - (places[at - 1] ?? 0n))),
+    ]);
     const content = Buffer.concat([...labels, uvarint(places.length), ...chunks.flat()]);
     push(Buffer.concat([uvarint(content.length), summed(content)]));
   }
@@ -62,7 +66,9 @@ export function makeIndex(all: readonly (readonly bigint[])[]): Buffer {
   const labelsTable = section(Buffer.concat([uint32(1), Buffer.from("labels")]));
   const postingsTable = section(Buffer.concat([uint32(1), Buffer.from("postings")]));
   const toc = Buffer.alloc(48);
-  [symbols, series, labels, labelsTable, postings, postingsTable].forEach((offset, index) => toc.writeBigUInt64BE(BigInt(offset), index * 8));
+  [symbols, series, labels, labelsTable, postings, postingsTable].forEach((offset, index) =>
+    toc.writeBigUInt64BE(BigInt(offset), index * 8),
+  );
   push(summed(toc));
   return Buffer.concat(parts);
 }

@@ -49,7 +49,8 @@ const time = (seconds: number): string => new Date((1_600_000_000 + seconds) * 1
 const PARTS = "ka lo mi ren ta shu ver no be stra qui pel on dar im fe gul han is".split(" ");
 const VOCABULARY = ((): readonly string[] => {
   const random = seeded(1);
-  return Array.from({ length: 6000 }, () => Array.from({ length: 1 + below(random, 4) }, () => PARTS[below(random, PARTS.length)]).join(""));
+  const part = (): string => PARTS[below(random, PARTS.length)] ?? "";
+  return Array.from({ length: 6000 }, () => Array.from({ length: 1 + below(random, 4) }, part).join(""));
 })();
 
 /** The square makes some words much more frequent than others, as in any language. */
@@ -76,7 +77,8 @@ export const TABLES: readonly Table[] = [
   {
     database: "woodpecker",
     name: "log_entries",
-    ddl: "CREATE TABLE log_entries (id bigint PRIMARY KEY, step_id bigint, time bigint, line int, data bytea, created bigint, type smallint)",
+    ddl: `CREATE TABLE log_entries (id bigint PRIMARY KEY, step_id bigint, time bigint, line int, data bytea, created bigint,
+      type smallint)`,
     share: 0.3,
     rows: (random) => {
       const pipelines = Array.from({ length: 60 }, () => pipeline(random));
@@ -84,7 +86,8 @@ export const TABLES: readonly Table[] = [
       return (id) => {
         if (line === current.length) [current, line, step] = [pipelines[below(random, pipelines.length)] ?? [], 0, step + 1];
         const text = (current[line++] ?? "").replace(/#/g, () => String(below(random, 100))).replace("@", () => hex(random, 32));
-        return `${id}\t${step}\t${Math.floor(line / 5)}\t${line}\t\\\\x${Buffer.from(text).toString("hex")}\t${1_600_000_000 + step * 300}\t0`;
+        const data = `\\\\x${Buffer.from(text).toString("hex")}`;
+        return [id, step, Math.floor(line / 5), line, data, 1_600_000_000 + step * 300, 0].join("\t");
       };
     },
   },
@@ -93,8 +96,10 @@ export const TABLES: readonly Table[] = [
     name: "link",
     ddl: "CREATE TABLE link (id int PRIMARY KEY, name text, url text, text_content text, created timestamptz)",
     share: 0.2,
-    rows: (random) => (id) =>
-      [id, prose(random, 6), `https://${word(random)}.example.org/${word(random)}/${id}`, prose(random, 100 + below(random, 900)), time(id * 3600)].join("\t"),
+    rows: (random) => (id) => {
+      const url = `https://${word(random)}.example.org/${word(random)}/${id}`;
+      return [id, prose(random, 6), url, prose(random, 100 + below(random, 900)), time(id * 3600)].join("\t");
+    },
   },
   {
     database: "claude_memory",
@@ -124,17 +129,21 @@ export const TABLES: readonly Table[] = [
     rows: (random) => (id) => {
       const [kind, unit, scale] = KINDS[below(random, KINDS.length)] ?? KINDS[0];
       const version = below(random, 6);
-      const device = `<<HKDevice: 0x28${below(random, 40)}>, name:Watch, manufacturer:Example Inc., model:Watch, hardware:Watch6,2, software:10.${version}>`;
+      const device =
+        `<<HKDevice: 0x28${below(random, 40)}>, name:Watch, manufacturer:Example Inc., ` +
+        `model:Watch, hardware:Watch6,2, software:10.${version}>`;
       const started = id * 10 + below(random, 10);
       const value = (below(random, 1000) / 1000) * scale;
       const times = [time(started + 60), time(started), time(started + below(random, 60))];
-      return [id, `HKQuantityTypeIdentifier${kind}`, "Watch of the house", `10.${version}`, device, unit, ...times, value.toFixed(2)].join("\t");
+      const source = ["Watch of the house", `10.${version}`, device];
+      return [id, `HKQuantityTypeIdentifier${kind}`, ...source, unit, ...times, value.toFixed(2)].join("\t");
     },
   },
   {
     database: "trading",
     name: "tick",
-    ddl: "CREATE TABLE tick (id bigint PRIMARY KEY, symbol text, at timestamptz, bid numeric(14,4), ask numeric(14,4), volume numeric(16,2))",
+    ddl: `CREATE TABLE tick (id bigint PRIMARY KEY, symbol text, at timestamptz, bid numeric(14,4), ask numeric(14,4),
+      volume numeric(16,2))`,
     share: 0.1,
     rows: (random) => {
       const prices = Array.from({ length: 30 }, () => 10 + random() * 500);

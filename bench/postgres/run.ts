@@ -3,7 +3,7 @@ import type { Measured } from "./index";
 import { once } from "node:events";
 import { spawn, spawnSync } from "node:child_process";
 import { rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { TerraformStack, Testing } from "cdktf";
 import { PgDumpBackup, SecretRef } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
@@ -48,7 +48,8 @@ async function load(server: Postgres): Promise<void> {
 
 /** Seconds that a line of bash takes; any program in it that fails, fails it. */
 function timed(line: string): number {
-  const env = { PATH: `${join(hostProgram("pg_dump"), "..")}:/usr/bin:/bin`, PGHOST: "127.0.0.1", PGUSER: "postgres", PGPASSWORD: PASSWORD };
+  const path = `${dirname(hostProgram("pg_dump"))}:/usr/bin:/bin`;
+  const env = { PATH: path, PGHOST: "127.0.0.1", PGUSER: "postgres", PGPASSWORD: PASSWORD };
   const begun = process.hrtime.bigint();
   const { status, stderr } = spawnSync("bash", ["-euo", "pipefail", "-c", line], { env, encoding: "utf8" });
   if (status !== 0) throw new Error(`${line}: ${stderr}`);

@@ -42,7 +42,8 @@ describe("environment", () => {
       { name: "MEMORY", value_from: { resource_field_ref: { resource: "limits.memory", divisor: "1Mi" } } },
       { name: "ABSENT", value_from: { secret_key_ref: { name: "none", key: "x", optional: true } } },
     ];
-    const printed = await output(pod("env", { env, env_from: [{ prefix: "ALL_", secret_ref: { name: "login" } }], resources: { limits: { memory: "256Mi" } } }), {
+    const all = { env, env_from: [{ prefix: "ALL_", secret_ref: { name: "login" } }], resources: { limits: { memory: "256Mi" } } };
+    const printed = await output(pod("env", all), {
       secrets: { login: { password: "p'$x" } },
       configMaps: { settings: { level: "3" } },
       labels: { "batch.kubernetes.io/job-name": "backup-1" },
@@ -50,7 +51,8 @@ describe("environment", () => {
       podName: "backup-1-abcde",
       services: ["redis-master.dbaas", "vault.vault"],
     });
-    const found = Object.fromEntries(printed.split("\n").map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]));
+    const parts = (line: string): readonly string[] => /^([^=]*)=(.*)$/.exec(line)?.slice(1) ?? [];
+    const found = Object.fromEntries(printed.split("\n").map(parts)) as Record<string, string>;
     for (const shells of ["PWD", "SHLVL", "OLDPWD", "NODE_VERSION"]) delete found[shells];
     expect(found).toEqual({
       PLAIN: "a b",
@@ -119,7 +121,10 @@ describe("volumes", () => {
   test("a Secret's file of mode 0400 is for root, and for the group where there is an fsGroup", async () => {
     const secrets = { key: { id: "s3cret" } };
     const spec = (security_context: Block): Block =>
-      pod("cat /mnt/v/id; stat -L -c '%a %g' /mnt/v/id", mount(), { ...volume({ secret: { secret_name: "key", default_mode: "0400" } }), security_context });
+      pod("cat /mnt/v/id; stat -L -c '%a %g' /mnt/v/id", mount(), {
+        ...volume({ secret: { secret_name: "key", default_mode: "0400" } }),
+        security_context,
+      });
     expect(await output(spec({ run_as_user: "26" }), { secrets })).toMatch(/Permission denied[^]*400 0$/);
     expect(await output(spec({ run_as_user: "26", fs_group: "27" }), { secrets })).toBe("s3cret440 27");
   });
@@ -127,7 +132,8 @@ describe("volumes", () => {
   test("a service account's token is the user's own; without opting out it is mounted where clients look", async () => {
     const sources = [{ service_account_token: { path: "token", audience: "vault" } }];
     const security_context = { run_as_user: "100" };
-    const projected = pod("cat /mnt/v/token; stat -L -c ' %a %u' /mnt/v/token", mount(), { ...volume({ projected: { sources } }), security_context });
+    const script = "cat /mnt/v/token; stat -L -c ' %a %u' /mnt/v/token";
+    const projected = pod(script, mount(), { ...volume({ projected: { sources } }), security_context });
     expect(await output(projected, { serviceAccountToken: "jwt" })).toBe("jwt 600 100");
     const automatic = { ...pod("cat /var/run/secrets/kubernetes.io/serviceaccount/token"), automount_service_account_token: undefined };
     expect(await output(automatic, { serviceAccountToken: "jwt" })).toBe("jwt");
@@ -156,8 +162,9 @@ describe("volumes", () => {
     const write = "echo written > /mnt/v/file";
     expect(await output(pod(write, mount(), volume(kind)), { volumes: { [key]: path } })).toBe("");
     expect(readFileSync(join(path, "file"), "utf8")).toBe("written\n");
-    expect(await output(pod(write, mount({ read_only: true }), volume(kind)), { volumes: { [key]: path } })).toMatch(/Read-only file system/);
-    expect(await output(pod(write, mount(), volume(kind)), { volumes: { [key]: { path, readOnly: true } } })).toMatch(/Read-only file system/);
+    const byMount = await output(pod(write, mount({ read_only: true }), volume(kind)), { volumes: { [key]: path } });
+    const byExport = await output(pod(write, mount(), volume(kind)), { volumes: { [key]: { path, readOnly: true } } });
+    for (const printed of [byMount, byExport]) expect(printed).toMatch(/Read-only file system/);
   });
 
   test("a volume is a mount point, unless nothing is mounted", async () => {
@@ -172,12 +179,13 @@ describe("volumes", () => {
     const path = temporaryDirectory("volume");
     mountTmpfs(path, 1 << 20);
     const kind = volume({ persistent_volume_claim: { claim_name: "data" } });
-    expect(await output(pod("dd if=/dev/zero of=/mnt/v/file bs=1M count=2", mount(), kind), { volumes: { data: path } })).toMatch(/No space left/);
+    const script = "dd if=/dev/zero of=/mnt/v/file bs=1M count=2";
+    expect(await output(pod(script, mount(), kind), { volumes: { data: path } })).toMatch(/No space left/);
     unmount(path);
   });
 
   test.each<[string, Block, string]>([
-    ["refuses a volume that the options lack", { persistent_volume_claim: { claim_name: "other" } }, "mounts other, which options.volumes does not have"],
+    ["refuses a volume that the options lack", { persistent_volume_claim: { claim_name: "other" } }, "other, which options.volumes does not"],
     ["refuses a CSI driver it does not know", { csi: { driver: "csi.example.org" } }, "does not know the driver csi.example.org"],
     ["refuses a kind of volume it does not know", { iscsi: { iqn: "x" } }, "does not know iscsi"],
     ["fails when a ConfigMap is missing", { config_map: { name: "none" } }, "ConfigMap none not found"],
@@ -214,7 +222,8 @@ describe("identity and confinement", () => {
   });
 
   test("refuses to run as root where the pod must not", async () => {
-    await expect(runPod(pod("", {}, { security_context: { run_as_non_root: true } }))).rejects.toThrow("runAsNonRoot and would run as root");
+    const spec = pod("", {}, { security_context: { run_as_non_root: true } });
+    await expect(runPod(spec)).rejects.toThrow("runAsNonRoot and would run as root");
   });
 
   test("the root is read-only where the container says so", async () => {
@@ -225,7 +234,8 @@ describe("identity and confinement", () => {
   });
 
   test("nothing of the host is there but libraries: no home, no project, no users", async () => {
-    const printed = await output(pod("ls -d /home /work /srv /usr/sbin /etc/shadow /usr/local 2>/dev/null; cut -d: -f1 /etc/passwd | tr '\\n' ' '"));
+    const script = "ls -d /home /work /srv /usr/sbin /etc/shadow /usr/local 2>/dev/null; cut -d: -f1 /etc/passwd | tr '\\n' ' '";
+    const printed = await output(pod(script));
     expect(printed).toBe("root node nobody");
   });
 
@@ -237,7 +247,8 @@ describe("identity and confinement", () => {
   });
 
   test("the programs of an engine's container are those its scripts declare", async () => {
-    const configMaps = { code: { "agent.sh": "# tools: sh sleep\n. $ENGINE_SCRIPT", "engine.sh": "# tools: sleep seq\nseq 1; head -c1 /dev/null; sed -n 1p /dev/null" } };
+    const script = "# tools: sleep seq\nseq 1; head -c1 /dev/null; sed -n 1p /dev/null";
+    const configMaps = { code: { "agent.sh": "# tools: sh sleep\n. $ENGINE_SCRIPT", "engine.sh": script } };
     const engine = {
       image: "docker.io/library/engine:1.0",
       command: ["/bin/sh", "/etc/code/agent.sh"],
@@ -247,7 +258,8 @@ describe("identity and confinement", () => {
     const volume = [{ name: "code", config_map: { name: "code" } }];
     expect(await output(pod("", engine, { volume }), { configMaps })).toMatch(/^1\n.*head: not found\n.*sed: not found$/);
     const undeclared = { code: { ...configMaps.code, "agent.sh": "", "engine.sh": "" } };
-    await expect(runPod(pod("", engine, { volume }), { configMaps: undeclared })).rejects.toThrow('no script it runs has a "# tools:" line');
+    const without = runPod(pod("", engine, { volume }), { configMaps: undeclared });
+    await expect(without).rejects.toThrow('no script it runs has a "# tools:" line');
   });
 
   test.each([
@@ -256,7 +268,7 @@ describe("identity and confinement", () => {
     ["bash", /^bash/],
   ] as const)("/bin/sh is %s where the run says so", async (shell, name) => {
     const images = { "example.org/tool": { tools: ["readlink", "cat"] } };
-    const script = 'if [ -n "${BASH_VERSION:-}" ]; then echo bash; elif readlink /bin/sh > /dev/null; then echo busybox; else echo dash; fi';
+    const script = 'if [ -n "${BASH_VERSION:-}" ]; then echo bash; elif readlink /bin/sh >/dev/null; then echo busybox; else echo dash; fi';
     expect(await output(pod(script, { image: "example.org/tool:1.0.0" }), { images, shell })).toMatch(name);
   });
 
@@ -270,7 +282,7 @@ describe("identity and confinement", () => {
   });
 
   test("declared services resolve to loopback as in a cluster, and nothing else does", async () => {
-    const lookup = (name: string): string => `getent() { node -e 'require("dns").lookup(process.argv[1],(e,a)=>console.log(e?e.code:a))' "$1"; }; getent ${name}`;
+    const lookup = (name: string): string => `node -e 'require("dns").lookup("${name}", (error, found) => console.log(error?.code ?? found))'`;
     const options: PodContext = { services: ["pg-rw.dbaas", "vault.vault"], namespace: "dbaas" };
     for (const name of ["pg-rw", "pg-rw.dbaas", "pg-rw.dbaas.svc", "pg-rw.dbaas.svc.cluster.local", "vault.vault", "localhost"]) {
       expect([name, await output(pod(lookup(name)), options)]).toEqual([name, "127.0.0.1"]);
@@ -290,8 +302,10 @@ describe("life of a pod", () => {
   test("init containers run one after the other before the others; one that fails ends the pod", async () => {
     const data = temporaryDirectory("order", 0);
     const volume = [{ name: "v", persistent_volume_claim: { claim_name: "data" } }];
-    const step = (name: string, script: string): Block => ({ ...container(script, { volume_mount: [{ name: "v", mount_path: "/v" }] }), name });
-    const spec = (init_container: readonly Block[]): Block => ({ restart_policy: "Never", init_container, container: [step("c", "echo c >> /v/log")], volume });
+    const mounted = { volume_mount: [{ name: "v", mount_path: "/v" }] };
+    const step = (name: string, script: string): Block => ({ ...container(script, mounted), name });
+    const last = [step("c", "echo c >> /v/log")];
+    const spec = (init_container: readonly Block[]): Block => ({ restart_policy: "Never", init_container, container: last, volume });
     const options = { volumes: { data } };
     expect((await runPod(spec([step("a", "sleep 0.1; echo a >> /v/log"), step("b", "echo b >> /v/log")]), options)).ok).toBe(true);
     expect(readFileSync(join(data, "log"), "utf8")).toBe("a\nb\nc\n");
@@ -336,8 +350,21 @@ describe("life of a pod", () => {
     expect(result.durationMs).toBeLessThan(5000);
   });
 
+  test("a kill in the very moment of the start is not lost", async () => {
+    const started = startPod(pod("sleep 100"));
+    expect(started.kill()).toBe(1);
+    expect((await started.done).exitCodes).toEqual({ main: 137 });
+  });
+
+  test("containers start one after the other", async () => {
+    const images = { "docker.io/library/node": { tools: ["date"] } };
+    const result = await runPod(two("date +%s%N", "date +%s%N"), { pauseMs: 300, images });
+    const [first = 0, second = 0] = [result.logs.first, result.logs.second].map((nanoseconds) => Number(nanoseconds) / 1e6);
+    expect(second - first).toBeGreaterThan(250);
+  });
+
   test("a kill of one program leaves the container's process 1 to see its status", async () => {
-    const result = await runPod(pod("sleep 100; echo $?"), { kill: { container: "main", process: "sleep", signal: "SIGKILL", afterMs: 50 } });
+    const result = await runPod(pod("sleep 100; echo $?"), { kill: { container: "main", process: "sleep", afterMs: 50 } });
     expect(result).toMatchObject({ ok: true, killed: 1 });
     expect(result.logs.main).toMatch(/137\n$/);
   });
@@ -411,7 +438,8 @@ describe("synthesised Terraform JSON", () => {
 
   test("refuses an expression it cannot resolve, and text that Terraform would not take literally", async () => {
     const json = synth("true");
-    await expect(runCronJob(json.replaceAll("kubernetes_config_map_v1.code.metadata", "kubernetes_config_map_v1.code.data"))).rejects.toThrow(
+    const other = json.replaceAll("kubernetes_config_map_v1.code.metadata", "kubernetes_config_map_v1.code.data");
+    await expect(runCronJob(other)).rejects.toThrow(
       "cannot resolve the Terraform expression ${kubernetes_config_map_v1.code.data[0].name}",
     );
     await expect(runCronJob(json.replace('"true"', '"%{ if x }"'))).rejects.toThrow("a Terraform directive");
@@ -431,7 +459,8 @@ describe("servers", () => {
     expect(server.log()).toBe("up\n");
     await server.stop();
     expect(await server.exited).toBe("SIGTERM");
-    await expect(startProcess({ command: "sh", args: ["-c", "echo broken; exit 3"], ready: { port: 1 } })).rejects.toThrow(/ended with 3[^]*broken/);
+    const broken = startProcess({ command: "sh", args: ["-c", "echo broken; exit 3"], ready: { port: 1 } });
+    await expect(broken).rejects.toThrow(/ended with 3[^]*broken/);
   });
 
   test("the Pushgateway shows what was pushed", async () => {

@@ -307,12 +307,17 @@ describe("with a double", () => {
     test.each([
       ["another host than its leader's", { leader: "http://127.0.0.1:9999" }],
       ["another path", { redirect: `${active}/v1/sys/storage/raft/snapshot/x` }],
-      ["an encrypted address from a plain one", { redirect: `https://127.0.0.1:${ACTIVE_PORT}/v1/sys/storage/raft/snapshot` }],
+      [
+        "an address of another scheme, though it is the leader's",
+        { leader: `https://127.0.0.1:${ACTIVE_PORT}`, redirect: `https://127.0.0.1:${ACTIVE_PORT}/v1/sys/storage/raft/snapshot` },
+      ],
       ["nowhere", { redirect: "" }],
     ])("sends no token to %s", async (_what, change: Partial<VaultState>) => {
       Object.assign(double.state, change);
       const reason = failure(await backUp());
-      expect(reason).toMatch(/which is not its leader http:\S+; the token was not sent there$|^it refuses a snapshot: HTTP 307$/);
+      expect(reason).toMatch(
+        /which is not its leader https?:\S+ over http; the token was not sent there$|^it refuses a snapshot: HTTP 307$/,
+      );
       expect(other.requests).toEqual([]);
       expect(double.tokens.size).toBe(0);
     });

@@ -72,6 +72,8 @@ export function findCronJob(synthesised: Synthesised | string, name?: string): F
   const names = resources.names("kubernetes_cron_job_v1");
   const wanted = name ?? (names.length === 1 ? names[0] : undefined);
   const cronJob = wanted === undefined ? undefined : resources.find("kubernetes_cron_job_v1", wanted);
-  if (wanted === undefined || cronJob === undefined) throw new Error(`no CronJob ${name ?? "that is the only one"}; there is ${names.join(", ")}`);
+  if (wanted === undefined || cronJob === undefined) {
+    throw new Error(`no CronJob ${name ?? "that is the only one"}; there is ${names.join(", ")}`);
+  }
   return { cronJob, name: wanted, namespace: text(block(cronJob.metadata).namespace) ?? "default", resources };
 }

@@ -110,7 +110,8 @@ describe.each(["archive", "hard-linked"] as const)("layout %s", (layout) => {
 
   test("leaves out what is excluded", async () => {
     const data = tree({ "a.txt": "a", "a.log": "x", "cache/b": "b", "keep/cache": "k" });
-    const { dump, log } = await backUp({ data }, { layout, exclude: ["*.log", "/cache/"] });
+    const { dump, log, checks } = await backUp({ data }, { layout, exclude: ["*.log", "/cache/"] });
+    expect(checks[0]).toMatch(/is what was read from the source \(not in it: 2 paths excluded\): /);
     expect(dump.fingerprint.data).toMatchObject({ files: 2, bytes: 2 });
     expect(log).toMatch(/data: 2 files, 2 B, 2 paths excluded/);
   });
@@ -237,7 +238,7 @@ describe("layout hard-linked", () => {
   });
 
   test.each<readonly [string, (file: string) => void]>([
-    ["is cut", (file) => truncateSync(file, 1)],
+    ["is cut, though its time is as before", (file) => (truncateSync(file, 1), age(file))],
     ["was written to", (file) => writeFileSync(file, "XXXX")],
     ["is missing", (file) => rmSync(file)],
     ["is another kind of thing", (file) => (rmSync(file), mkdirSync(file))],
@@ -274,7 +275,7 @@ describe("layout hard-linked", () => {
   test("stores modes that let it be read and removed, and the true ones in the listing", async () => {
     const data = tree({ "d/secret": "s", "d/set-user-id": "u" });
     chmodSync(join(data, "d", "secret"), 0o000);
-    chmodSync(join(data, "d", "set-user-id"), 0o4755);
+    chmodSync(join(data, "d", "set-user-id"), 0o5755);
     chmodSync(join(data, "d"), 0o555);
     const { directory, dump } = await backUp({ data }, { layout });
     expect(["d", "d/secret", "d/set-user-id"].map((path) => statSync(join(directory, "data", path)).mode & 0o7777)).toEqual([
@@ -356,7 +357,7 @@ describe("layout hard-linked", () => {
     test("is copied again, and nothing of its first reading stays", async () => {
       const { directory, records } = await copy(
         true,
-        once((file) => writeFileSync(file, Buffer.alloc(2 * MIB, 2))),
+        once((file) => (writeFileSync(`${file}.new`, Buffer.alloc(2 * MIB, 2)), renameSync(`${file}.new`, file))),
       );
       expect(readFileSync(join(directory, "large")).equals(Buffer.alloc(2 * MIB, 2))).toBe(true);
       expect(records.find(({ path }) => path === "large")).toMatchObject({ size: 2 * MIB, copied: true });

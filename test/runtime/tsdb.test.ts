@@ -165,6 +165,12 @@ describe("an index", () => {
     expect(() => index(Buffer.concat([data, Buffer.alloc(1)]))).toThrow(/checksum/);
   });
 
+  test("fails when something stands between its last section and its table of contents", () => {
+    const toc = data.length - 52;
+    const longer = Buffer.concat([data.subarray(0, toc), Buffer.alloc(4), data.subarray(toc)]);
+    expect(() => index(longer)).toThrow("its sections end at another place than its table of contents begins");
+  });
+
   test("fails when its version is not known", () => {
     const changed = Buffer.from(data);
     changed[4] = 3;

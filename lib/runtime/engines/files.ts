@@ -46,6 +46,8 @@ const NAMED = 10;
  */
 export class FilesEngine implements Engine {
   private readonly excluded: (path: string, isDirectory: boolean) => boolean;
+  /** What was met and is not in the backup, in words, by source. */
+  private readonly leftOut = new Map<string, string>();
 
   public constructor(private readonly settings: FilesSettings) {
     this.excluded = excluder(settings.exclude);
@@ -96,7 +98,9 @@ export class FilesEngine implements Engine {
         reread = `${tree.reread} files that this run copied; ${tree.linked} links into the generation before have their sizes`;
       }
       if (!isDeepStrictEqual(found, fingerprint[name])) throw new Error(`${name} on the target is not what was read`);
-      checks.push(`${name} was read back from the target and is what was read from the source: ${reread}`);
+      const leftOut = this.leftOut.get(name);
+      const but = leftOut === undefined ? "" : ` (not in it: ${leftOut})`;
+      checks.push(`${name} was read back from the target and is what was read from the source${but}: ${reread}`);
     }
     if (this.settings.consistency === "quiesced") checks.push("no source changed between the run's start and the end of its reading");
     return checks;
@@ -109,7 +113,7 @@ export class FilesEngine implements Engine {
   private async archive(run: Run, { name, path }: Source): Promise<{ file: ManifestFile; facts: ReturnType<TreeDigest["facts"]> }> {
     const archive = new TreeArchive([{ path }], this.options(run));
     const file = await run.store(`${name}.tar`, archive.stream());
-    report(run, name, archive.facts(), archive.leftOut);
+    this.report(run, name, archive.facts(), archive.leftOut);
     return { file, facts: archive.facts() };
   }
 
@@ -125,9 +129,20 @@ export class FilesEngine implements Engine {
       }
     };
     const file = await run.store(listingOf(name), Readable.from(jsonLines(records()), { objectMode: false }));
-    report(run, name, digest.facts(), reader.leftOut);
+    this.report(run, name, digest.facts(), reader.leftOut);
     run.log(`${name}: ${humanBytes(treeBytes)} copied, the rest is linked to the generation before`);
     return { file: { ...file, treeBytes }, facts: digest.facts() };
+  }
+
+  private report(run: Run, name: string, { files, bytes }: ReturnType<TreeDigest["facts"]>, leftOut: TreeReader["leftOut"]): void {
+    const { excluded, special, vanished } = leftOut;
+    const left = [
+      ...(excluded > 0 ? [`${excluded} paths excluded`] : []),
+      ...(special > 0 ? [`${special} sockets, pipes or devices skipped`] : []),
+      ...(vanished > 0 ? [`${vanished} paths vanished meanwhile`] : []),
+    ];
+    run.log([`${name}: ${files} files, ${humanBytes(Number(bytes))}`, ...left].join(", "));
+    if (left.length > 0) this.leftOut.set(name, left.join(", "));
   }
 
   /** @throws Error with the names of what is not as it was at the start */
@@ -220,19 +235,4 @@ async function hashOf(path: string, size: number): Promise<string> {
   const whole = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: SMALL_BYTES })) whole.update(chunk as Buffer);
   return whole.digest("hex");
-}
-
-function report(
-  run: Run,
-  name: string,
-  { files, bytes }: { readonly files: number; readonly [key: string]: Fact },
-  leftOut: TreeReader["leftOut"],
-): void {
-  const { excluded, special, vanished } = leftOut;
-  const left = [
-    ...(excluded > 0 ? [`${excluded} paths excluded`] : []),
-    ...(special > 0 ? [`${special} sockets, pipes or devices skipped`] : []),
-    ...(vanished > 0 ? [`${vanished} paths vanished meanwhile`] : []),
-  ];
-  run.log([`${name}: ${files} files, ${humanBytes(Number(bytes))}`, ...left].join(", "));
 }

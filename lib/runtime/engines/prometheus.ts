@@ -109,8 +109,11 @@ export class PrometheusEngine implements Engine {
       if (error.code === "ENOENT") return undefined;
       throw error;
     });
-    if ((others?.length ?? 0) > 0)
-      run.log(`warning: ${snapshots} holds snapshots that are not removed, because others may need them: ${others?.join(", ")}`);
+    if (others !== undefined && others.length > 0) {
+      // A run that was killed leaves one too, but there is no telling whose they are.
+      const names = others.slice(0, 5).join(", ") + (others.length > 5 ? ", ..." : "");
+      run.log(`warning: ${snapshots} holds ${others.length} snapshots that are not removed, because others may need them: ${names}`);
+    }
     await access(others === undefined ? data : snapshots, constants.W_OK | constants.X_OK).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") throw new Error(`${data} does not exist: mount the server's data volume there`);
       const who = `uid ${process.getuid?.()}, gid ${process.getgid?.()}`;

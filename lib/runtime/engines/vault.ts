@@ -131,7 +131,7 @@ export class VaultEngine implements Engine {
     const known = [this.base.origin, URL.canParse(String(leader)) ? new URL(String(leader)).origin : undefined];
     if (to.protocol !== this.base.protocol || to.pathname !== SNAPSHOT_PATH || !known.includes(to.origin)) {
       throw this.error(
-        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)}; ` +
+        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)} over ${this.base.protocol.slice(0, -1)}; ` +
           "the token was not sent there",
       );
     }

@@ -40,8 +40,8 @@ export const NODE_ALPINE: ImageProfile = {
 };
 
 /** Programs of Alpine 3.22's busybox that this harness offers where the host's busybox has them too. */
-const ALPINE_APPLETS = `[ [[ arch ash awk base64 basename bc bunzip2 bzcat bzip2 cat chgrp chmod chown chroot cksum clear cmp comm cp cpio cut
-  date dc dd df diff dirname dmesg dos2unix du echo egrep env expand expr factor fallocate false fgrep find flock fold free fsync fuser
+const ALPINE_APPLETS = `[ [[ arch ash awk base64 basename bc bunzip2 bzcat bzip2 cat chgrp chmod chown chroot cksum clear cmp comm cp cpio
+  cut date dc dd df diff dirname dmesg dos2unix du echo egrep env expand expr factor fallocate false fgrep find flock fold free fsync fuser
   getopt grep groups gunzip gzip head hexdump hostid hostname id install ionice ipcs kill killall ln ls lsof lzcat lzma md5sum
   mkdir mkfifo mknod mktemp more mountpoint mv nc nice nl nohup nproc nslookup od paste pgrep pidof ping pkill printenv printf ps pwd
   readlink realpath renice reset rev rm rmdir sed seq setsid sha1sum sha256sum sha512sum shred shuf sleep sort split stat strings stty

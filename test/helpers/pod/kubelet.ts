@@ -84,6 +84,7 @@ export class Kubelet {
     if (argv.length === 0) throw new Error(`container ${name} has no command, and its image's profile no entry point`);
     const mounts = this.mounts(container);
     const etc = join(this.root, "etc", name);
+    const files = writeEtc(etc, profile, this.hosts()).filter((file) => !mounts.some(({ at }) => at === `/etc/${file}`));
     return {
       name,
       hostname: this.podName.slice(0, 63),
@@ -101,7 +102,7 @@ export class Kubelet {
       drop: textList(block(security.capabilities).drop),
       add: textList(block(security.capabilities).add),
       image: prepareImage({ ...profile, programs: { ...profile.programs, ...this.options.programs } }, shell),
-      etc: { directory: etc, files: writeEtc(etc, profile, this.hosts()).filter((file) => !mounts.some(({ at }) => at === `/etc/${file}`)) },
+      etc: { directory: etc, files },
       mounts,
       logPipe: this.logPipe(name),
     };
@@ -131,10 +132,11 @@ export class Kubelet {
   }
 
   private mounts(container: Block): readonly Mount[] {
+    const name = String(container.name);
     const mounts = blocks(container.volume_mount).map((mount): Mount => {
-      refuseUnknown(mount, `container ${String(container.name)} volume_mount`, MOUNT_KEYS);
+      refuseUnknown(mount, `container ${name} volume_mount`, MOUNT_KEYS);
       const volume = this.volumes.get(String(mount.name));
-      if (volume === undefined) throw new Error(`container ${String(container.name)} mounts ${String(mount.name)}, which the pod does not have`);
+      if (volume === undefined) throw new Error(`container ${name} mounts ${String(mount.name)}, which the pod does not have`);
       const sub = text(mount.sub_path) ?? "";
       return {
         at: String(mount.mount_path),
@@ -222,6 +224,7 @@ export class Kubelet {
       `${name}.${namespace}.svc`,
       `${name}.${namespace}.svc.cluster.local`,
     ]);
-    return ["127.0.0.1 localhost\n::1 localhost ip6-localhost\n", ...[this.podName, ...names].map((name) => `127.0.0.1 ${name}\n`)].join("");
+    const own = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n";
+    return own + [this.podName, ...names].map((name) => `127.0.0.1 ${name}\n`).join("");
   }
 }

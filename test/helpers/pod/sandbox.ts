@@ -133,7 +133,8 @@ export function startSandbox(spec: SandboxSpec): Container {
     onLog: (listener) => void listeners.push(listener),
     signal: (signal, name) => {
       if (!running) return 0;
-      if (pid === undefined) return name === undefined ? early.push(signal) && 1 : 0;
+      if (pid === undefined && name === undefined) early.push(signal);
+      if (pid === undefined) return name === undefined ? 1 : 0;
       const targets = name === undefined ? [pid] : processesNamed(name, pid);
       return targets.filter((target) => send(target, signal)).length;
     },

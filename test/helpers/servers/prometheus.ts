@@ -34,6 +34,8 @@ export class Prometheus {
         `--config.file=${config}`,
         `--storage.tsdb.path=${directory}`,
         "--storage.tsdb.retention.time=10y",
+        // Blocks stay what they are while tests look at them.
+        ...["--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h"],
         `--web.listen-address=127.0.0.1:${port}`,
         ...(adminApi ? ["--web.enable-admin-api"] : []),
       ],

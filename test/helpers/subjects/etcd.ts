@@ -48,7 +48,9 @@ export async function startEtcd(): Promise<Subject> {
       const restored = await Etcd.restore(pki, join(path, "snapshot.db"), (port += 10));
       const found = await restored.content();
       await restored.stop("SIGKILL");
-      if (!isDeepStrictEqual({ ...found, revision: 0 }, { ...wanted, revision: 0 })) throw new Error("the keys that were restored differ from the source");
+      if (!isDeepStrictEqual({ ...found, revision: 0 }, { ...wanted, revision: 0 })) {
+        throw new Error("the keys that were restored differ from the source");
+      }
       const directory = temporaryDirectory("restored-pki");
       await run("sh", ["-c", 'zstd -dcq "$0" | tar -x -C "$1"', join(path, "pki.tar.zst"), directory]);
       await run("diff", ["-r", pki.path, directory]);

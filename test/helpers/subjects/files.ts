@@ -16,7 +16,7 @@ export function startFiles(): Promise<Subject> {
   mkdirSync(join(tree, "notes"), { recursive: true });
   for (let file = 0; file < 200; file++) writeFileSync(join(tree, "notes", `${file}.txt`), `note ${file}\n`.repeat(file));
   const photo = join(tree, "photo.raw");
-  writeFileSync(photo, randomBytes(4 << 20));
+  writeFileSync(photo, randomBytes(8 << 20));
   symlinkSync("notes/7.txt", join(tree, "latest"));
   chownTree(data, USER);
   return Promise.resolve({

@@ -12,14 +12,18 @@ import { COMMON_SERVICES, hanging, synthesise } from "./subject";
 const PRODUCER = { program: "pg_dump" };
 const PASSWORD = "backup-password";
 /** Hash of all rows of both tables. */
-const CONTENT = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM (SELECT id, data::text FROM item UNION ALL SELECT -id, at::text FROM event) t";
+const CONTENT = `SELECT md5(string_agg(t::text, ',' ORDER BY id))
+  FROM (SELECT id, data::text FROM item UNION ALL SELECT -id, at::text FROM event) t`;
 
 /** A PostgreSQL server with two databases. */
 export async function startPostgres(): Promise<Subject> {
   const server = await Postgres.start();
   server.sql("CREATE DATABASE shop");
   server.sql("CREATE DATABASE blog");
-  server.sql("CREATE TABLE post (id int PRIMARY KEY, text text); INSERT INTO post SELECT i, repeat('text ', i % 50) FROM generate_series(1, 500) i", "blog");
+  server.sql(
+    "CREATE TABLE post (id int PRIMARY KEY, text text); INSERT INTO post SELECT i, repeat('text ', i % 50) FROM generate_series(1, 500) i",
+    "blog",
+  );
   server.sql(
     `CREATE TABLE item (id int PRIMARY KEY, data bytea);
      INSERT INTO item SELECT i, sha512(i::text::bytea) FROM generate_series(1, 8000) i;
@@ -32,6 +36,8 @@ export async function startPostgres(): Promise<Subject> {
   password(PASSWORD);
   const wanted = server.sql(CONTENT, "shop");
   const renamed = (from: string, to: string): string => server.sql(`ALTER DATABASE ${from} RENAME TO ${to}`);
+  // A server of its own: the backup dumps every database that its server has.
+  const other = await Postgres.start({ port: 5433 });
   let restores = 0;
   return {
     name: "postgres",
@@ -52,7 +58,7 @@ export async function startPostgres(): Promise<Subject> {
     sourceFaults: [
       {
         name: "missing",
-        reason: /query failed .*accepting TCP\/IP connections/,
+        reason: /connection to server at "pg-rw\.dbaas" .*refused/,
         inject: async () => {
           await server.stop();
           return () => server.up();
@@ -81,14 +87,18 @@ export async function startPostgres(): Promise<Subject> {
     ],
     restoreEqual: async ({ path }) => {
       const database = `restored_${restores++}`;
-      await run("psql", ["-Xq", "-c", `CREATE DATABASE ${database} TEMPLATE template0 STRATEGY file_copy`], { env: server.env });
+      const { env } = other;
+      await run("psql", ["-Xq", "-c", `CREATE DATABASE ${database} TEMPLATE template0`], { env });
       const dump = join(path, "databases/shop.dump.zst");
       const restore = 'set -o pipefail; zstd -dcq "$0" | pg_restore --exit-on-error --single-transaction --no-owner --dbname="$1"';
-      await run("bash", ["-c", restore, dump, database], { env: { ...server.env, PATH: `${dirname(hostProgram("pg_restore"))}:/usr/bin:/bin` } });
-      const { stdout } = await run("psql", ["-XqAt", "-d", database, "-c", CONTENT], { env: server.env });
-      await run("psql", ["-Xq", "-c", `DROP DATABASE ${database} WITH (FORCE)`], { env: server.env });
+      await run("bash", ["-c", restore, dump, database], { env: { ...env, PATH: `${dirname(hostProgram("pg_restore"))}:/usr/bin:/bin` } });
+      const { stdout } = await run("psql", ["-XqAt", "-d", database, "-c", CONTENT], { env });
+      await run("psql", ["-Xq", "-c", `DROP DATABASE ${database} WITH (FORCE)`], { env });
       if (stdout.trim() !== wanted) throw new Error("the database that was restored differs from the source");
     },
-    stop: () => server.stop(),
+    stop: async () => {
+      await other.stop();
+      await server.stop();
+    },
   };
 }

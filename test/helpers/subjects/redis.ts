@@ -15,7 +15,11 @@ const PASSWORD = "backup-password";
 /** A Redis server with keys of several kinds. */
 export async function startRedis(): Promise<Subject> {
   const server = await Redis.start({ password: PASSWORD, settings: { "repl-diskless-sync-delay": "0" } });
-  const keys = Array.from({ length: 4000 }, (_, key) => [`SET key:${key} ${randomBytes(150).toString("base64")}`, `HSET hash:${key % 50} ${key} ${key}`, `LPUSH list ${key}`]);
+  const keys = Array.from({ length: 4000 }, (_, key) => [
+    `SET key:${key} ${randomBytes(150).toString("base64")}`,
+    `HSET hash:${key % 50} ${key} ${key}`,
+    `LPUSH list ${key}`,
+  ]);
   server.pipe(keys.flat());
   const wanted = server.call("DEBUG", "DIGEST");
   let port = 16_379;

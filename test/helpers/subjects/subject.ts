@@ -56,7 +56,8 @@ export interface SourceFault {
 /** Options under which a shell script does the dump in the producer's place; the real program is `<program>.real`. */
 export function doubleOf({ program, dumps = "*" }: Producer, script: string): Pick<CronJobOptions, "programs"> {
   const path = join(temporaryDirectory("double"), program);
-  const otherwise = `case "$*" in --version | -V) ;; ${dumps}) dump=yes ;; esac\nif [ -z "\${dump:-}" ]; then exec ${program}.real "$@"; fi`;
+  const isDump = `case "$*" in --version | -V) ;; ${dumps}) dump=yes ;; esac`;
+  const otherwise = `${isDump}\nif [ -z "\${dump:-}" ]; then exec ${program}.real "$@"; fi`;
   writeFileSync(path, `#!/bin/sh\n${otherwise}\n${script}\n`);
   chmodSync(path, 0o755);
   return { programs: { [program]: path, [`${program}.real`]: hostProgram(program) } };

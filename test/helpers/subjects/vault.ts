@@ -9,6 +9,8 @@ import { VaultDouble } from "../servers/vault-double";
 import { makeSnapshot } from "../vault-snapshot";
 import { COMMON_SERVICES, synthesise } from "./subject";
 
+const FROM_VAULT = /Vault at http:\/\/vault-active\.vault:8200: /;
+
 /** A server in Vault's place; a snapshot is sealed, so that equal bytes are what can be asked of a restore. */
 export async function startVault(): Promise<Subject> {
   const snapshot = makeSnapshot({ state: randomBytes(2 << 20) });
@@ -28,8 +30,8 @@ export async function startVault(): Promise<Subject> {
     sourceFaults: [
       { name: "sealed", reason: /Vault at http:\/\/vault-active\.vault:8200: .*sealed/, inject: () => set({ sealed: true }) },
       { name: "refusing", reason: /permission denied/, inject: () => set({ maySnapshot: false }) },
-      { name: "breaking off", reason: /Vault at http:\/\/vault-active\.vault:8200: /, inject: () => set({ cut: { bytes: 100_000, how: "close" } }) },
-      { name: "empty", reason: /Vault at http:\/\/vault-active\.vault:8200: /, inject: () => set({ cut: { bytes: 0, how: "end" } }) },
+      { name: "breaking off", reason: FROM_VAULT, inject: () => set({ cut: { bytes: 100_000, how: "close" } }) },
+      { name: "empty", reason: FROM_VAULT, inject: () => set({ cut: { bytes: 0, how: "end" } }) },
     ],
     restoreEqual: ({ path }) => {
       if (!readFileSync(join(path, "vault.snap")).equals(snapshot)) throw new Error("the snapshot on the target is not the server's");

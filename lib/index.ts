@@ -14,6 +14,10 @@ export {
   standardLabels,
   type StandardLabels,
 } from "./names";
+export { mysqlBackupUserSql, type MysqlBackupUser } from "./privileges/mysql";
+export { postgresBackupRoleSql, type PostgresBackupRole } from "./privileges/postgres";
+export { redisBackupUserCommand, type RedisBackupUser } from "./privileges/redis";
+export { vaultBackupRoleCommands, vaultSnapshotPolicy, type VaultBackupRole } from "./privileges/vault";
 export { Quantity } from "./quantity";
 export { Retention, type KeepDaysOptions } from "./retention";
 export { Schedule, type FirstSundayOptions, type ScheduleOptions } from "./schedule";

@@ -8,7 +8,7 @@ import { TerraformStack, Testing } from "cdktf";
 import { PgDumpBackup, SecretRef } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
 import { ImageReference, Retention, Schedule, ServiceEndpoint } from "../../lib";
-import { postgresBackupRoleSql } from "../../lib/sql/postgres-role";
+import { postgresBackupRoleSql } from "../../lib/privileges/postgres";
 import { hostProgram, runCronJob } from "../../test/helpers/pod";
 import { generationsOn, makeTarget } from "../../test/helpers/pod/target";
 import { temporaryDirectory } from "../../test/helpers/process";

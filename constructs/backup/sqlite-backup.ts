@@ -23,6 +23,9 @@ export interface SqliteBackupProps extends BackupProps, SqliteDatabaseProps {
 /**
  * Backs up a SQLite database while its application runs: checked before and after, together with the files that belong to it.
  *
+ * The copy is made and checked in scratch space before it is compressed onto the volume, so `scratchSize` must be larger than the
+ * database and its log, by a tenth.
+ *
  * Creates what {@link RunnerCronJob} creates. The pod runs as user 1000 unless told otherwise, and must be able to read the data.
  */
 export class SqliteBackup extends Backup {
@@ -38,6 +41,8 @@ export class SqliteBackup extends Backup {
       for (const { path } of files) problems.check(isRelativePath(path), "files", path, "normalised paths below the volume's root");
       const unique = new Set([database, ...files.map(({ path }) => path)]).size === files.length + 1;
       problems.check(unique, "files", files.map(({ path }) => path), "each path once, without the database");
+      const apart = files.every(({ path }) => !database.startsWith(`${path}/`));
+      problems.check(apart, "files", files.map(({ path }) => path), "directories other than the database's own");
       return {
         application: "sqlite",
         engine: {

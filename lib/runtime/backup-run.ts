@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { whyNotDue } from "./due";
 import type { Engine } from "./engine";
 import { bytesOf, type Generation, listGenerations, newName, PARTIAL, publish, removeLeftovers } from "./generation";
@@ -100,6 +101,8 @@ async function generate(context: BackupContext, directory: string, newest: Gener
   const { settings, engine, agent, control, log, now = clock } = context;
   const { target } = targetOf(settings);
   const { signal } = control;
+  // Generations are ordered by name, and two of one second would be by chance.
+  if (newest !== undefined && Math.floor(now().getTime() / 1000) * 1000 === newest.time) await sleep(1000, undefined, { signal });
   const startedAt = now();
   const name = newName(startedAt);
   const partial = join(directory, PARTIAL + name);

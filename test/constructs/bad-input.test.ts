@@ -504,6 +504,11 @@ const ENGINES: readonly Case[] = [
     says("files", "each path once, without the database", ["db.sqlite3"]),
   ],
   [
+    "a side directory that the database is in",
+    sqlite({ database: "data/db.sqlite3", files: [{ path: "data" }] }),
+    says("files", "directories other than the database's own", ["data"]),
+  ],
+  [
     "a metric with a dash",
     (s) => void new SqliteIntegrityCheck(s, "b", {
     namespace: "apps", schedule: Schedule.cron("@hourly"), data: PodVolume.fromClaim("data"), database: "db", metric: "integrity-ok",

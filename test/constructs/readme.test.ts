@@ -2,15 +2,10 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import * as backup from "../../constructs/backup";
 import * as storage from "../../constructs/storage";
-import { Duration } from "../../lib/duration";
-import { ImageReference } from "../../lib/image-reference";
-import { Quantity } from "../../lib/quantity";
-import { Retention } from "../../lib/retention";
-import { Schedule } from "../../lib/schedule";
-import { ServiceEndpoint } from "../../lib/service-endpoint";
+import * as lib from "../../lib";
 import { Template, testStack } from "../helpers/template";
 
-const names = { ...backup, ...storage, Duration, ImageReference, Quantity, Retention, Schedule, ServiceEndpoint };
+const names = { ...backup, ...storage, ...lib };
 
 /** The TypeScript of a README, all blocks as one program. */
 function code(readme: string): string {

@@ -185,7 +185,7 @@ describe("volumes", () => {
   });
 
   test.each<[string, Block, string]>([
-    ["refuses a volume that the options lack", { persistent_volume_claim: { claim_name: "other" } }, "other, which options.volumes does not"],
+    ["refuses a volume that the options lack", { persistent_volume_claim: { claim_name: "x" } }, "mounts x, which options.volumes does not"],
     ["refuses a CSI driver it does not know", { csi: { driver: "csi.example.org" } }, "does not know the driver csi.example.org"],
     ["refuses a kind of volume it does not know", { iscsi: { iqn: "x" } }, "does not know iscsi"],
     ["fails when a ConfigMap is missing", { config_map: { name: "none" } }, "ConfigMap none not found"],
@@ -282,7 +282,7 @@ describe("identity and confinement", () => {
   });
 
   test("declared services resolve to loopback as in a cluster, and nothing else does", async () => {
-    const lookup = (name: string): string => `node -e 'require("dns").lookup("${name}", (error, found) => console.log(error?.code ?? found))'`;
+    const lookup = (name: string): string => `node -e 'require("dns").lookup("${name}", (e, found) => console.log(e?.code ?? found))'`;
     const options: PodContext = { services: ["pg-rw.dbaas", "vault.vault"], namespace: "dbaas" };
     for (const name of ["pg-rw", "pg-rw.dbaas", "pg-rw.dbaas.svc", "pg-rw.dbaas.svc.cluster.local", "vault.vault", "localhost"]) {
       expect([name, await output(pod(lookup(name)), options)]).toEqual([name, "127.0.0.1"]);

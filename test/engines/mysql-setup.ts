@@ -11,7 +11,7 @@ import { DumpReader, withoutSandboxLine, type DumpFacts } from "../../lib/runtim
 import { fileName } from "../../lib/runtime/file-name";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { mysqlBackupUserSql } from "../../lib/sql/mysql-user";
+import { mysqlBackupUserSql } from "../../lib/privileges/mysql";
 import { runCronJob, type CronJobOptions, type ImageProfile, type PodResult } from "../helpers/pod";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { temporaryDirectory } from "../helpers/process";

@@ -13,7 +13,7 @@ import { FACTS } from "../../lib/runtime/engines/postgres-sql";
 import { fileName } from "../../lib/runtime/file-name";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { postgresBackupRoleSql } from "../../lib/sql/postgres-role";
+import { postgresBackupRoleSql } from "../../lib/privileges/postgres";
 import { withAgent, type AgentRun } from "../helpers/agent-run";
 import { hostProgram, runCronJob, type CronJobOptions, type ImageProfile, type PodResult } from "../helpers/pod";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";

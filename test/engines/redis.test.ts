@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import { RedisBackup, SecretRef } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
 import { ImageReference } from "../../lib/image-reference";
-import { redisBackupUserCommand } from "../../lib/redis-user";
+import { redisBackupUserCommand } from "../../lib/privileges/redis";
 import { Retention } from "../../lib/retention";
 import type { Dump } from "../../lib/runtime/engine";
 import { RedisEngine } from "../../lib/runtime/engines/redis";

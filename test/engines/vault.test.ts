@@ -7,7 +7,7 @@ import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
 import { Retention } from "../../lib/retention";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { vaultBackupRoleCommands } from "../../lib/vault-policy";
+import { vaultBackupRoleCommands } from "../../lib/privileges/vault";
 import { runCronJob, startCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
 import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { run, temporaryDirectory, waitFor } from "../helpers/process";

@@ -91,6 +91,13 @@ describe("a run that succeeds", () => {
     expect(generations()).toHaveLength(2);
   });
 
+  test("sorts after one that began in the same second", async () => {
+    const { context, generations } = stage();
+    for (let round = 0; round < 3; round++) await backup(context);
+    const seconds = generations().map((name) => name.slice(0, 16));
+    expect(new Set(seconds).size).toBe(3);
+  });
+
   test("reads back what the engine did not look at", async () => {
     const engine = fakeEngine();
     const dump = async (run: Run): ReturnType<Engine["dump"]> => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { MySqlDumpBackup, SecretRef } from "../../../constructs/backup";
 import { ImageReference } from "../../../lib/image-reference";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
-import { mysqlBackupUserSql } from "../../../lib/sql/mysql-user";
+import { mysqlBackupUserSql } from "../../../lib/privileges/mysql";
 import { run, temporaryDirectory } from "../process";
 import { MariaDb } from "../servers/mariadb";
 import { COMMON_SERVICES, hanging, synthesise } from "./subject";

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { PgDumpBackup, SecretRef } from "../../../constructs/backup";
 import { ImageReference } from "../../../lib/image-reference";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
-import { postgresBackupRoleSql } from "../../../lib/sql/postgres-role";
+import { postgresBackupRoleSql } from "../../../lib/privileges/postgres";
 import { hostProgram } from "../pod";
 import { run } from "../process";
 import { Postgres } from "../servers/postgres";

@@ -1,5 +1,5 @@
-import { Duration } from "../../lib/duration";
-import { vaultBackupRoleCommands, vaultSnapshotPolicy } from "../../lib/vault-policy";
+import { Duration } from "../../../lib/duration";
+import { vaultBackupRoleCommands, vaultSnapshotPolicy } from "../../../lib/privileges/vault";
 
 test("the policy allows snapshots to be read and its own token to be revoked, and nothing else", () => {
   expect(vaultSnapshotPolicy.trim().split("\n")).toEqual([

@@ -1,4 +1,4 @@
-import { redisBackupUserCommand } from "../../lib/redis-user";
+import { redisBackupUserCommand } from "../../../lib/privileges/redis";
 
 test("the user of a backup may ask for a snapshot and nothing else, and has no password in its command", () => {
   expect(redisBackupUserCommand({ user: "backup" })).toBe("ACL SETUSER backup reset on +info +sync +replconf");

@@ -1,4 +1,4 @@
-import { mysqlBackupUserSql } from "../../lib/sql/mysql-user";
+import { mysqlBackupUserSql } from "../../../lib/privileges/mysql";
 
 describe("the SQL of a MySQL backup's account", () => {
   test("makes it locked, without a password, and lets it read everything and change nothing", () => {

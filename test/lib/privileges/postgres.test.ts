@@ -1,4 +1,4 @@
-import { postgresBackupRoleSql } from "../../lib/sql/postgres-role";
+import { postgresBackupRoleSql } from "../../../lib/privileges/postgres";
 
 test("the role of a backup reads everything, may be named anything, and has no password in its SQL", () => {
   expect(postgresBackupRoleSql({ role: 'back"up', databases: ["app", 'odd "name"'] })).toBe(

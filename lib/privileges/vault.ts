@@ -1,6 +1,6 @@
-import { Duration } from "./duration";
-import { Problems } from "./errors";
-import { VAULT_RULES } from "./runtime/vault-rules";
+import { Duration } from "../duration";
+import { Problems } from "../errors";
+import { VAULT_RULES } from "../runtime/vault-rules";
 
 /**
  * Policy of a backup's token, for Vault and OpenBao: it reads snapshots, and gives itself back at the end. The snapshot has every secret,

@@ -5,8 +5,8 @@ import { measured, stackOf } from "./measured";
 
 /** What the bare form is made of: each stack's resources with their attributes as the provider's classes take them. */
 export interface BareStacks {
-  /** The text that stands for `"@runner"` in the data of ConfigMaps: given once, as the constructs read it once. */
-  readonly runner: string;
+  /** The runners' texts, by the number that stands for each in the data of ConfigMaps: given once, as the constructs read each once. */
+  readonly runners: readonly string[];
   readonly stacks: { readonly [stack: string]: readonly { readonly type: string; readonly config: { readonly [key: string]: unknown } }[] };
 }
 
@@ -24,12 +24,12 @@ function classOf(type: string): ResourceClass {
 }
 
 measured(process.argv[2] ?? "", (app) => {
-  const { runner, stacks } = JSON.parse(readFileSync(process.argv[3] ?? "", "utf8")) as BareStacks;
+  const { runners, stacks } = JSON.parse(readFileSync(process.argv[3] ?? "", "utf8")) as BareStacks;
   for (const [id, resources] of Object.entries(stacks)) {
     const stack = stackOf(app, id);
     for (const [index, { type, config }] of resources.entries()) {
-      const data = config.data as { readonly [key: string]: string } | undefined;
-      const given = data?.["runner.js"] === "@runner" ? { ...config, data: { ...data, "runner.js": runner } } : config;
+      const data = config.data as { readonly [key: string]: string | number } | undefined;
+      const given = data?.["runner.js"] === undefined ? config : { ...config, data: { ...data, "runner.js": runners[Number(data["runner.js"])] } };
       new (classOf(type))(stack, `resource-${index}`, given);
     }
   }

@@ -105,7 +105,7 @@ function resourcesIn(out: string): { readonly [stack: string]: readonly { readon
 
 /** The attributes of synthesised resources as a person writes them for the provider's classes. */
 function bareStacks(out: string): BareStacks {
-  let runner = "";
+  const runners: string[] = [];
   const stacks = Object.fromEntries(
     Object.entries(resourcesIn(out)).map(([stack, resources]) => [
       stack,
@@ -113,12 +113,12 @@ function bareStacks(out: string): BareStacks {
         const config = camelCase(attributes) as { readonly [key: string]: Json };
         const data = config.data as { readonly [key: string]: string } | undefined;
         if (data?.["runner.js"] === undefined) return { type, config };
-        runner = data["runner.js"];
-        return { type, config: { ...config, data: { ...data, "runner.js": "@runner" } } };
+        if (!runners.includes(data["runner.js"])) runners.push(data["runner.js"]);
+        return { type, config: { ...config, data: { ...data, "runner.js": runners.indexOf(data["runner.js"]) } } };
       }),
     ]),
   );
-  return { runner, stacks };
+  return { runners, stacks };
 }
 
 /** Maps whose keys are the owner's and not the provider's. */

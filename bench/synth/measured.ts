@@ -1,5 +1,6 @@
 import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
 import { App, LocalBackend, TerraformStack } from "cdktf";
+import { withoutCreationStacks } from "../../lib";
 
 /** What one synthesis took, the start of Node and the loading of modules included. */
 export interface Measure {
@@ -11,6 +12,7 @@ export interface Measure {
 
 /** Synthesises what `fill` makes into a directory, and prints a {@link Measure}. */
 export function measured(out: string, fill: (app: App) => void): void {
+  withoutCreationStacks(); // as main.ts does
   const app = new App({ outdir: out });
   fill(app);
   app.synth();

@@ -1,2 +1,4 @@
 export * from "./backup";
+export * from "./restore";
 export * from "./storage";
+export * from "../lib";

@@ -37,7 +37,8 @@ const MONTH: Field = {
 };
 const DAY_OF_WEEK: Field = { name: "day of week", min: 0, max: 6, names: ["sun", "mon", "tue", "wed", "thu", "fri", "sat"] };
 
-const DESCRIPTORS: ReadonlyMap<string, string> = new Map([
+/** Names that stand for expressions of five fields. */
+export const DESCRIPTORS: ReadonlyMap<string, string> = new Map([
   ["@yearly", "0 0 1 1 *"],
   ["@annually", "0 0 1 1 *"],
   ["@monthly", "0 0 1 * *"],
@@ -48,7 +49,7 @@ const DESCRIPTORS: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** What Go's `strings.Fields` takes for white space. */
-const WHITE_SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
+export const WHITE_SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
 /** Go's `time.ParseDuration`, and its units in seconds. */
 const GO_DURATION = /^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/;
 const GO_UNITS: { readonly [unit: string]: number } = { ns: 1e-9, us: 1e-6, µs: 1e-6, μs: 1e-6, ms: 1e-3, s: 1, m: 60, h: 3600 };

@@ -2,17 +2,20 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { EngineSettings } from "./runtime/engines";
 
+/** What a runner can be asked to do; each pod gets the program of its own duty alone. */
+export type Duty = "backup" | "check-integrity" | "drill" | "restore";
+
 /** Where `npm run build` puts them, seen from `dist/lib` and from `lib`. */
 const PLACES = [join(__dirname, ".."), join(__dirname, "..", "dist")];
 const texts = new Map<string, string>();
 
 /**
- * The runner's program for one engine, one readable file for a pod's ConfigMap. Read once.
+ * The runner's program for one duty of one engine, one readable file for a pod's ConfigMap. Read once.
  *
  * @throws Error where it was not built
  */
-export function runnerBundle(kind: EngineSettings["kind"]): string {
-  const name = join("runner", `${kind}.js`);
+export function runnerBundle(kind: EngineSettings["kind"], duty: Duty): string {
+  const name = join("runner", `${kind}-${duty}.js`);
   let text = texts.get(name);
   if (text === undefined) {
     const places = PLACES.map((place) => join(place, name));

@@ -1,4 +1,4 @@
-import { parseCron, type CronDelay, type CronFields } from "./cron";
+import { DESCRIPTORS, parseCron, WHITE_SPACE, type CronDelay, type CronFields } from "./cron";
 import { firstRun, longestGap, nextRun, runsOnceAMonth, type Timetable } from "./cron-runs";
 import { Duration } from "./duration";
 import { Problems } from "./errors";
@@ -9,6 +9,7 @@ import { TimeZone } from "./time-zone";
 const DEFAULT_ZONE = "Etc/UTC";
 /** A week: the first Sunday of a month is the one on the 7th or before. */
 const FIRST_WEEK = 7;
+const MINUTES_A_DAY = 1440;
 /** Longest month: every day of a month is on it or before. */
 const WHOLE_MONTH = 31;
 
@@ -132,6 +133,22 @@ export class Schedule {
       gaps.set(key, gap);
     }
     return gap;
+  }
+
+  /**
+   * A run on each day that this schedule has runs on, `by` after the first of them.
+   *
+   * Undefined where cron cannot say it: `by` leads into the next day and this schedule does not run daily, or it is `@every`.
+   */
+  public delayed(by: Duration): Schedule | undefined {
+    if (isDelay(this.runs)) return undefined;
+    const { minutes, hours } = this.runs.fields;
+    const at = hours.indexOf(1) * 60 + minutes.indexOf(1) + Math.ceil(by.toSeconds() / 60);
+    const text = DESCRIPTORS.get(this.expression) ?? this.expression;
+    const days = text.split(WHITE_SPACE).filter((field) => field !== "").slice(2);
+    if (at >= MINUTES_A_DAY && (days.some((field) => field !== "*") || this.lastDayOfMonth !== undefined)) return undefined;
+    const [minute, hour] = [at % 60, Math.floor(at / 60) % 24];
+    return Schedule.checked(`${minute} ${hour} ${days.join(" ")}`, this.timeZone, this.lastDayOfMonth);
   }
 
   /** The schedule in words: `at 01:00 on Sunday (Etc/UTC)`; the expression itself where words would not be clearer. */

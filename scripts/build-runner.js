@@ -1,21 +1,30 @@
-// Bundles the runner once for each engine, and puts the shell scripts where the compiled library looks for them.
+// Bundles the runner once for each duty of each engine, and puts the shell scripts where the compiled library looks for them.
 //
 //   node scripts/build-runner.js [directory, default dist]
 //
-//   <directory>/runner/<kind>.js   with that engine alone: a pod is given no more than it runs
+//   <directory>/runner/<kind>-<duty>.js   with that engine and duty alone: a pod is given no more than it runs
 const { cpSync, readdirSync } = require("node:fs");
 const { join } = require("node:path");
 const { buildSync } = require("esbuild");
 
-const KINDS = ["command", "etcd", "files", "mysql", "postgres", "prometheus", "redis", "sqlite", "vault"];
 const root = join(__dirname, "..");
+const engines = join(root, "lib", "runtime", "engines");
 const out = process.argv[2] ?? join(root, "dist");
 
-function bundle(kind, contents) {
+/** By the end of a module's name: its duty, what its class is called, and what makes a command of it. */
+const DUTIES = [
+  { suffix: "-drill", duty: "drill", type: "Drill" },
+  { suffix: "-restore", duty: "restore", type: "Restore" },
+  { suffix: "-integrity", duty: "integrity" },
+  { suffix: "", duty: "backup", type: "Engine" },
+];
+const KINDS = ["command", "etcd", "files", "mysql", "postgres", "prometheus", "redis", "sqlite", "vault"];
+
+function bundle(name, contents) {
   buildSync({
     absWorkingDir: root,
-    stdin: { contents, resolveDir: join(root, "lib", "runtime"), sourcefile: `${kind}.js` },
-    outfile: join(out, "runner", `${kind}.js`),
+    stdin: { contents, resolveDir: join(root, "lib", "runtime"), sourcefile: `${name}.js` },
+    outfile: join(out, "runner", `${name}.js`),
     bundle: true,
     platform: "node",
     format: "cjs",
@@ -28,16 +37,30 @@ function bundle(kind, contents) {
   });
 }
 
+/** The program of a duty, or undefined where the engine has no such module. */
+function program(kind, { suffix, duty, type }) {
+  if (!readdirSync(engines).includes(`${kind}${suffix}.ts`)) return undefined;
+  const module = `./engines/${kind}${suffix}`;
+  const command = `import { ${duty}Command } from "./${duty}-command";\nimport { start } from "./commands";\n`;
+  if (duty === "integrity") {
+    return `${command}import { checkIntegrity } from "${module}";\nstart({ "check-integrity": integrityCommand(checkIntegrity) });`;
+  }
+  const className = kind[0].toUpperCase() + kind.slice(1);
+  const name = className + type;
+  if (duty === "restore") {
+    // What a restore is about to replace, it backs up first.
+    const own = `import { ${className}Engine } from "./engines/${kind}";\n`;
+    const both = `({ engine }) => new ${name}(engine), ({ engine }) => new ${className}Engine(engine)`;
+    return `${command}import { ${name} } from "${module}";\n${own}start({ restore: restoreCommand(${both}) });`;
+  }
+  return `${command}import { ${name} } from "${module}";\nstart({ ${duty}: ${duty}Command(({ engine }) => new ${name}(engine)) });`;
+}
+
 for (const kind of KINDS) {
-  const engine = kind[0].toUpperCase() + kind.slice(1) + "Engine";
-  const check = kind === "sqlite" ? ["checkIntegrity"] : [];
-  const contents = [
-    'import { start } from "./commands";',
-    `import { ${engine} } from "./engines/${kind}";`,
-    ...check.map((name) => `import { ${name} } from "./engines/sqlite-integrity";`),
-    `start({ ${["engineFor: ({ engine }) => new " + engine + "(engine)", ...check].join(", ")} });`,
-  ].join("\n");
-  bundle(kind, contents);
+  for (const part of DUTIES) {
+    const contents = program(kind, part);
+    if (contents !== undefined) bundle(`${kind}-${part.duty === "integrity" ? "check-integrity" : part.duty}`, contents);
+  }
 }
 
 const scripts = join(root, "lib", "scripts");

@@ -1,10 +1,16 @@
 import type { Construct } from "constructs";
-import type { Problems } from "../../lib/errors";
+import { Duration } from "../../lib/duration";
+import { Problems } from "../../lib/errors";
+import { Quantity } from "../../lib/quantity";
 import type { Retention } from "../../lib/retention";
+import type { DrillProps, NoDrill } from "../restore/restore-drill";
+import { RestoreDrill } from "../restore/restore-drill";
+import { RestoreJob } from "../restore/restore-job";
+import { NO_DRILL_ANNOTATION, RESTORE_DEADLINE } from "../runner/defaults";
+import type { EngineContainer, JobParts, Mount, Target } from "../runner/job-parts";
+import type { JobProps } from "../runner/job-props";
+import { RunnerCronJob } from "../runner/runner-cron-job";
 import type { IBackupVolume } from "../storage/backup-volume";
-import type { JobParts } from "./job-parts";
-import type { JobProps } from "./job-props";
-import { RunnerCronJob } from "./runner-cron-job";
 
 /** What every backup can be told. */
 export interface BackupProps extends JobProps {
@@ -21,34 +27,116 @@ export interface BackupProps extends JobProps {
   readonly retention: Retention;
   /** zstd level, 1 to 19, for what the engine does not compress itself. @default 3 */
   readonly compressionLevel?: number;
+  /** The scheduled proof that the backup restores. @default - one with the defaults of {@link DrillProps} */
+  readonly drill?: DrillProps | NoDrill;
 }
 
 /** What an engine's class adds to {@link Backup}. */
-export type BackupParts = Omit<JobParts, "command" | "target" | "compressionLevel">;
+export interface BackupParts extends Omit<JobParts, "command" | "target" | "compressionLevel" | "workSize" | "drill"> {
+  readonly drill?: DrillParts;
+  /** How a generation is put back; absent where no pod can do that. */
+  readonly restore?: RestoreParts;
+}
 
-/** A scheduled backup: each run writes one generation to the volume, whole and checked, or nothing. */
+/** How an engine is drilled. */
+export interface DrillParts {
+  /** The engine's container, where a scratch instance is started in it. @default - the runner does it all */
+  readonly container?: EngineContainer;
+  /** Whether it can be asked statements. */
+  readonly assertions: boolean;
+}
+
+/** How an engine's data are put back. What is not stated is as in the backup. */
+export interface RestoreParts {
+  /** The engine's container, with credentials that may write. */
+  readonly container?: EngineContainer;
+  /** Volumes that the runner writes to. */
+  readonly mounts?: readonly Mount[];
+}
+
+/** A scheduled backup: each run writes one generation to the volume, whole and checked, or nothing. A drill proves that it restores. */
 export abstract class Backup extends RunnerCronJob {
   public readonly volume: IBackupVolume;
   /** Directory of the generations below the volume's root. */
   public readonly directory: string;
   public readonly retention: Retention;
+  /** The scheduled restore, a child construct with the id `Drill`; absent where it was left out on purpose. */
+  public readonly drill?: RestoreDrill;
+  /** The restore that a person can start, a child construct with the id `Restore`. */
+  public readonly restore?: RestoreJob;
 
   /** @throws ValidationError */
   protected constructor(scope: Construct, id: string, props: BackupProps, describe: (problems: Problems) => BackupParts) {
-    const directory = props.directory ?? props.name ?? id;
-    super(scope, id, props, (problems) => {
+    const target: Target = { volume: props.volume, directory: props.directory ?? props.name ?? id, retention: props.retention };
+    const reason = props.drill !== undefined && "none" in props.drill ? props.drill.none : undefined;
+    const annotations = reason === undefined ? props.annotations : { ...props.annotations, [NO_DRILL_ANNOTATION]: reason };
+    let parts: BackupParts | undefined;
+    super(scope, id, { ...props, annotations }, (problems) => {
       const level = props.compressionLevel;
       const known = level === undefined || (Number.isInteger(level) && level >= 1 && level <= 19);
       problems.check(known, "compressionLevel", level, "a whole number from 1 to 19");
-      return {
-        ...describe(problems),
-        command: "backup",
-        target: { volume: props.volume, directory, retention: props.retention },
-        compressionLevel: level,
-      };
+      problems.check(reason === undefined || reason.trim() !== "", "drill.none", reason, "the reason why there is no drill");
+      parts = describe(problems);
+      const asked = props.drill !== undefined && "assertions" in props.drill ? props.drill.assertions : undefined;
+      const askable = asked === undefined || asked.length === 0 || (parts.drill?.assertions ?? false);
+      problems.check(askable, "drill.assertions", asked, `none, since ${parts.application} answers no statements`);
+      return { ...parts, command: "backup", drill: undefined, target, compressionLevel: level };
     });
-    this.volume = props.volume;
-    this.directory = directory;
-    this.retention = props.retention;
+    this.volume = target.volume;
+    this.directory = target.directory;
+    this.retention = target.retention;
+    if (parts?.drill !== undefined && reason === undefined) this.drill = this.makeDrill(props, parts, parts.drill, target);
+    if (parts?.restore !== undefined) this.restore = this.makeRestore(props, parts, parts.restore, target);
+  }
+
+  /** It inherits what belongs to the service, and nothing that leads to its data: no mount, no address, no placement beside it. */
+  private makeDrill(props: BackupProps, parts: BackupParts, { container }: DrillParts, target: Target): RestoreDrill {
+    const own: DrillProps = props.drill === undefined || "none" in props.drill ? {} : props.drill;
+    const late = this.startingDeadline.toSeconds() + this.deadline.toSeconds();
+    const schedule = own.schedule ?? this.schedule.delayed(Duration.seconds(late));
+    const problems = new Problems(this.node.path);
+    problems.check(schedule !== undefined, "drill.schedule", undefined, "a schedule, as none follows from the backup's");
+    problems.throwIfAny();
+    return new RestoreDrill(this, "Drill", {
+      namespace: props.namespace,
+      name: `${this.name}-drill`,
+      schedule: schedule ?? this.schedule,
+      runAs: this.runAs,
+      resources: own.resources ?? props.resources,
+      scratchSize: props.scratchSize,
+      deadline: own.deadline ?? props.deadline,
+      suspend: props.suspend,
+      ttlAfterFinished: props.ttlAfterFinished,
+      priorityClassName: props.priorityClassName,
+      imagePullSecrets: props.imagePullSecrets,
+      labels: props.labels,
+      annotations: props.annotations,
+      ignoreChanges: props.ignoreChanges,
+      pushgateway: props.pushgateway,
+      runnerImage: props.runnerImage,
+      maxAge: own.maxAge ?? Duration.seconds(this.schedule.longestGap().toSeconds() + late),
+      assertions: own.assertions ?? [],
+      parts: {
+        application: parts.application,
+        engine: parts.engine,
+        defaultRunAs: parts.defaultRunAs,
+        container: container === undefined ? undefined : { ...container, resources: own.engineResources ?? container.resources },
+        target,
+        workSize: container === undefined ? undefined : (own.size ?? Quantity.gibibytes(20)),
+      },
+    });
+  }
+
+  /** It is given what the backup was, but goes anywhere: the application, beside which the backup runs, does not run by then. */
+  private makeRestore(props: BackupProps, parts: BackupParts, { container, mounts }: RestoreParts, target: Target): RestoreJob {
+    return new RestoreJob(this, "Restore", {
+      ...props,
+      name: `${this.name}-restore`,
+      deadline: RESTORE_DEADLINE,
+      startingDeadline: undefined,
+      colocateWith: undefined,
+      concurrency: "Forbid",
+      parts: { ...parts, mounts: mounts ?? parts.mounts, container: container ?? parts.container, target },
+    });
   }
 }

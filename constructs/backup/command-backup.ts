@@ -6,11 +6,11 @@ import { isToken } from "../../lib/terraform-text";
 import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
-import type { EngineContainerProps } from "./engine-container-props";
-import type { Environment } from "./env";
-import { checkEnvironment } from "./env";
-import type { Mount } from "./job-parts";
-import type { RunAs } from "./pod-security";
+import type { EngineContainerProps } from "../runner/engine-container-props";
+import type { Environment } from "../runner/env";
+import { checkEnvironment } from "../runner/env";
+import type { Mount } from "../runner/job-parts";
+import type { RunAs } from "../runner/pod-security";
 
 /** One thing that the program yields. */
 export interface Artefact {

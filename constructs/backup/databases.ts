@@ -1,5 +1,5 @@
 import type { Problems } from "../../lib/errors";
-import { checkNoDollar } from "./env";
+import { checkNoDollar } from "../runner/env";
 
 /** Records a name that no user has. */
 export function checkUser(problems: Problems, user: string): void {

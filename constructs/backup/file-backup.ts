@@ -3,7 +3,7 @@ import type { FilesSettings } from "../../lib/runtime/engines/files";
 import type { PodVolume } from "../storage/pod-volume";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
-import { NODE_USER } from "./defaults";
+import { NODE_USER } from "../runner/defaults";
 
 /** One tree of files. */
 export interface FileSource {

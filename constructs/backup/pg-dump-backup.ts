@@ -3,9 +3,9 @@ import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
 import { checkDatabases, checkUser } from "./databases";
-import { POSTGRES_USER } from "./defaults";
-import type { EngineContainerProps } from "./engine-container-props";
-import type { SecretRef } from "./secret-ref";
+import { POSTGRES_USER } from "../runner/defaults";
+import type { EngineContainerProps } from "../runner/engine-container-props";
+import type { SecretRef } from "../runner/secret-ref";
 
 /** Options of {@link PgDumpBackup}. */
 export interface PgDumpBackupProps extends BackupProps, EngineContainerProps {

@@ -3,7 +3,7 @@ import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { PodVolume } from "../storage/pod-volume";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
-import { PROMETHEUS_USER } from "./defaults";
+import { PROMETHEUS_USER } from "../runner/defaults";
 
 const DATA = "/source/data";
 

@@ -3,10 +3,10 @@ import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
 import { checkUser } from "./databases";
-import { REDIS_USER } from "./defaults";
-import type { EngineContainerProps } from "./engine-container-props";
-import type { Environment } from "./env";
-import type { SecretRef } from "./secret-ref";
+import { REDIS_USER } from "../runner/defaults";
+import type { EngineContainerProps } from "../runner/engine-container-props";
+import type { Environment } from "../runner/env";
+import type { SecretRef } from "../runner/secret-ref";
 
 /** Options of {@link RedisBackup}. */
 export interface RedisBackupProps extends BackupProps, EngineContainerProps {

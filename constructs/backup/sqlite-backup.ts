@@ -2,7 +2,7 @@ import type { Construct } from "constructs";
 import { isRelativePath } from "../storage/nfs-export";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
-import { NODE_USER } from "./defaults";
+import { NODE_USER } from "../runner/defaults";
 import type { SqliteDatabaseProps } from "./sqlite-database";
 import { checkDatabase, inRunner, mountOf } from "./sqlite-database";
 

@@ -1,8 +1,8 @@
 import type { Construct } from "constructs";
 import type { ServiceEndpoint } from "../../lib/service-endpoint";
-import { NODE_USER } from "./defaults";
-import type { JobProps } from "./job-props";
-import { RunnerCronJob } from "./runner-cron-job";
+import { NODE_USER } from "../runner/defaults";
+import type { JobProps } from "../runner/job-props";
+import { RunnerCronJob } from "../runner/runner-cron-job";
 import type { SqliteDatabaseProps } from "./sqlite-database";
 import { checkDatabase, inRunner, mountOf } from "./sqlite-database";
 

@@ -7,7 +7,7 @@ import { isRelativePath } from "../storage/nfs-export";
 import type { PodVolume } from "../storage/pod-volume";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
-import { NODE_USER } from "./defaults";
+import { NODE_USER } from "../runner/defaults";
 
 const TOKEN_DIRECTORY = "/var/run/secrets/vault";
 const CA_DIRECTORY = "/source/ca";

@@ -5,3 +5,5 @@ export type { ExistingClaimOptions, NfsBackupVolumeProps } from "./nfs-backup-vo
 export { NfsExport } from "./nfs-export";
 export { PodVolume } from "./pod-volume";
 export type { ClaimVolumeOptions, KeyedVolumeOptions, PodVolumeOptions } from "./pod-volume";
+export { removedWithoutTombstone, RetiredBackupVolume } from "./retired-backup-volume";
+export type { RetiredBackupVolumeProps, SynthesisedStack } from "./retired-backup-volume";

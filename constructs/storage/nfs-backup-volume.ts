@@ -69,8 +69,8 @@ export interface ExistingClaimOptions {
 /**
  * A directory on an NFS server that backups are written to: a PersistentVolume of the driver `nfs.csi.k8s.io` and its claim.
  *
- * Both are kept whatever happens: the volume's reclaim policy is `Retain`, and Terraform refuses to destroy either
- * (`prevent_destroy`).
+ * What is on the export outlives both: the volume's reclaim policy is `Retain`. Terraform refuses to destroy or replace either as long
+ * as this construct is there (`prevent_destroy`); where it goes, a {@link RetiredBackupVolume} takes its place.
  *
  * Creates a `kubernetes_persistent_volume_v1` (id `Volume`) and a `kubernetes_persistent_volume_claim_v1` (id `Claim`).
  */

@@ -82,6 +82,7 @@ export async function backup(context: BackupContext): Promise<Outcome> {
     const newest = (await listGenerations(directory, settings, log)).at(-1);
     await checkSpace(directory, newest === undefined ? 0 : bytesOf(newest.manifest), target);
     const name = await generate(context, directory, newest, lock);
+    await agent?.exit().catch((error: Error) => log(`warning: ${error.message}`));
     try {
       if (skew !== undefined) return "done";
       const earliest = Math.min(now().getTime(), await lock.assertHeld());
@@ -96,8 +97,8 @@ export async function backup(context: BackupContext): Promise<Outcome> {
   }
 }
 
-/** Makes and publishes a generation. */
-async function generate(context: BackupContext, directory: string, newest: Generation | undefined, lock: Lock): Promise<string> {
+/** Makes and publishes a generation. Only for the holder of the lock. */
+export async function generate(context: Omit<BackupContext, "jobName">, directory: string, newest: Generation | undefined, lock: Lock): Promise<string> {
   const { settings, engine, agent, control, log, now = clock } = context;
   const { target } = targetOf(settings);
   const { signal } = control;
@@ -136,8 +137,6 @@ async function generate(context: BackupContext, directory: string, newest: Gener
       return passed;
     });
     signal.throwIfAborted();
-    await agent?.exit().catch((error: Error) => log(`warning: ${error.message}`));
-
     const manifest: Manifest = {
       formatVersion: MANIFEST_FORMAT,
       backup: settings.backup,
@@ -146,6 +145,7 @@ async function generate(context: BackupContext, directory: string, newest: Gener
       startedAt: startedAt.toISOString(),
       finishedAt: now().toISOString(),
       engine: settings.engine.kind,
+      purpose: settings.purpose,
       versions,
       fingerprint: dump.fingerprint,
       files: dump.files,
@@ -177,7 +177,7 @@ export async function targetSamples(settings: Settings, now: number, mounted?: M
   await checkMount(target, mounted);
   const directory = join(target.mount, target.directory);
   const generations = await listGenerations(directory, settings, () => undefined);
-  const newest = generations.filter(({ time }) => time <= now).at(-1)?.manifest;
+  const newest = generations.filter(({ time, manifest }) => time <= now && manifest.purpose === undefined).at(-1)?.manifest;
   const unix = (time: string | undefined): number | undefined => (time === undefined ? undefined : Math.floor(Date.parse(time) / 1000));
   return [
     [METRICS.lastSuccess, unix(newest?.finishedAt)],

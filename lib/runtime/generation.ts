@@ -49,7 +49,11 @@ export function bytesOf({ files }: Pick<Manifest, "files">): number {
  * The generations of a backup, oldest first. What is named like one and is none is told to `onInvalid` and left out;
  * everything else in the directory is none of our business.
  */
-export async function listGenerations(directory: string, owner: Owner, onInvalid: (message: string) => void): Promise<Generation[]> {
+export async function listGenerations(
+  directory: string,
+  owner: Owner,
+  onInvalid: (message: string, name: string) => void,
+): Promise<Generation[]> {
   const generations: Generation[] = [];
   for (const name of (await readdir(directory)).sort()) {
     const time = timeOf(name);
@@ -57,7 +61,7 @@ export async function listGenerations(directory: string, owner: Owner, onInvalid
     try {
       generations.push({ name, time, manifest: await readManifest(directory, name, owner) });
     } catch (error) {
-      onInvalid(`${name} is not counted and left alone: ${reasonOf(error)}`);
+      onInvalid(`${name} is not counted and left alone: ${reasonOf(error)}`, name);
     }
   }
   return generations;
@@ -132,7 +136,8 @@ async function syncTree(path: string): Promise<void> {
   await syncDirectory(path);
 }
 
-async function syncDirectory(path: string): Promise<void> {
+/** Makes the names in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, "r");
   try {
     await directory.sync();

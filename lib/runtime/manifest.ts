@@ -39,6 +39,8 @@ export interface Manifest {
   readonly startedAt: string;
   readonly finishedAt: string;
   readonly engine: string;
+  /** `safety`: what a restore was about to replace. Absent for a backup. */
+  readonly purpose?: "safety";
   /** Versions of the tools and servers involved, by name. */
   readonly versions: { readonly [tool: string]: string };
   readonly fingerprint: Fingerprint;

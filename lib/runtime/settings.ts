@@ -8,6 +8,8 @@ export const EXCHANGE_DIRECTORY = "/exchange";
 export const TARGET_DIRECTORY = "/backup";
 /** The `emptyDir` that the runner has for itself. */
 export const SCRATCH_DIRECTORY = "/scratch";
+/** The `emptyDir` in which runner and engine hand over files of a scratch instance. */
+export const WORK_DIRECTORY = "/work";
 /** The sentinel's name in the root of the export. */
 export const SENTINEL = ".cdktf-backup-target";
 
@@ -23,6 +25,10 @@ export interface Settings {
   /** Absent for a job that writes no generation (an integrity check). */
   readonly target?: TargetSettings;
   readonly retention?: RetentionSettings;
+  /** What the generation is made for, where it is no backup of the schedule's. */
+  readonly purpose?: "safety";
+  /** Absent for anything but a drill. */
+  readonly drill?: DrillSettings;
   /** Runs on days of the month up to this one only; a manual run always runs. 7 = first week. */
   readonly lastDayOfMonth?: number;
   readonly timeZone: string;
@@ -32,6 +38,24 @@ export interface Settings {
   readonly deadlineSeconds: number;
   /** zstd level for what the engine does not compress itself. */
   readonly compressionLevel: number;
+}
+
+/** What a restore drill demands besides equality with the fingerprint. */
+export interface DrillSettings {
+  /** The newest generation must not be older than this: the recovery point objective. */
+  readonly maxAgeSeconds: number;
+  /** Statements that the restored data must answer as stated. */
+  readonly assertions: readonly Assertion[];
+}
+
+/** A statement and what it must return, such as a row that is known to exist. */
+export interface Assertion {
+  /** Database that it is asked of, where the engine has several. */
+  readonly database?: string;
+  /** One statement that returns one value. */
+  readonly query: string;
+  /** The value, as text. */
+  readonly expect: string;
 }
 
 /** Where generations are written. */

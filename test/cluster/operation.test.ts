@@ -1,7 +1,7 @@
 import { TerraformStack, Testing } from "cdktf";
 import { MySqlDumpBackup } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
-import { RUNNER_IMAGE } from "../../constructs/backup/defaults";
+import { RUNNER_IMAGE } from "../../constructs/runner/defaults";
 import { ImageReference, Retention, Schedule } from "../../lib";
 import { site } from "../../stacks/site";
 import type { Block, Synthesised } from "../helpers/pod/terraform";

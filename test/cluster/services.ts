@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { RUNNER_IMAGE } from "../../constructs/backup/defaults";
+import { RUNNER_IMAGE } from "../../constructs/runner/defaults";
 import { site } from "../../stacks/site";
 import { declaredTools, NODE_ALPINE } from "../helpers/pod";
 import type { KubernetesObject } from "./direct";

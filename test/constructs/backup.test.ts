@@ -380,7 +380,7 @@ describe("the ConfigMap", () => {
     const data = synthesise("sqlite").value(CONFIG_MAP, "data") as { [file: string]: string };
     expect(Object.keys(data).sort()).toEqual(["runner.js", "settings.json"]);
     const arrives = data["runner.js"]?.replace(/\$\$\{/g, () => "${").replace(/%%\{/g, () => "%{");
-    expect(arrives).toBe(runnerBundle("sqlite"));
+    expect(arrives).toBe(runnerBundle("sqlite", "backup"));
     expect(data["runner.js"]).not.toMatch(/(?<!\$)\$\{/);
   });
 

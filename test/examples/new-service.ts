@@ -1,7 +1,6 @@
 import { TerraformStack } from "cdktf";
 import type { Construct } from "constructs";
-import { NfsBackupVolume, PodVolume, SqliteBackup } from "../../constructs";
-import { Retention, Schedule } from "../../lib";
+import { NfsBackupVolume, PodVolume, Retention, Schedule, SqliteBackup } from "../../constructs";
 
 /** A new service whose data is a SQLite database on iSCSI, and its backup. The stack's provider and backend are the owner's. */
 export class RecipesStack extends TerraformStack {
@@ -15,7 +14,9 @@ export class RecipesStack extends TerraformStack {
       colocateWith: { labels: { app: "recipes" } },
       schedule: Schedule.cron("40 2 * * *"),
       retention: Retention.keepDays(30),
-      volume: new NfsBackupVolume(this, "volume", { name: "recipes-backup", namespace: "recipes", server: "10.0.10.15", path: "/mnt/main/recipes-backup" }),
+      volume: new NfsBackupVolume(this, "volume", {
+        name: "recipes-backup", namespace: "recipes", server: "10.0.10.15", path: "/mnt/main/recipes-backup",
+      }),
     });
     // README: end
   }

@@ -25,11 +25,16 @@ beforeAll(() => {
   programs = readdirSync(join(directory, "runner")).map((name) => join("runner", name));
 });
 
-test("there is one for each engine that has a module", () => {
-  const modules = readdirSync(join(ROOT, "lib/runtime/engines")).filter((name) =>
-    /export class \w+Engine /.test(readFileSync(join(ROOT, "lib/runtime/engines", name), "utf8")),
-  );
-  expect([...programs].sort()).toEqual(modules.map((name) => join("runner", name.replace(".ts", ".js"))).sort());
+test("there is one for each duty of each engine that has a module", () => {
+  const duties: { readonly [type: string]: string } = { Engine: "backup", DrillEngine: "drill", RestoreEngine: "restore", Integrity: "check-integrity" };
+  const expected = readdirSync(join(ROOT, "lib/runtime/engines")).flatMap((name) => {
+    const text = readFileSync(join(ROOT, "lib/runtime/engines", name), "utf8");
+    const type = /export class \w+ implements (\w+)/.exec(text)?.[1] ?? /export async function check(Integrity)/.exec(text)?.[1];
+    const duty = duties[type ?? ""];
+    return duty === undefined ? [] : [join("runner", `${name.replace(/(-drill|-restore|-integrity)?\.ts$/, "")}-${duty}.js`)];
+  });
+  expect(expected.length).toBeGreaterThan(9);
+  expect([...programs].sort()).toEqual(expected.sort());
 });
 
 test("two builds are equal, byte for byte", () => {
@@ -59,18 +64,19 @@ test("each runs by itself", () => {
   for (const name of programs) {
     const { stdout, status } = spawnSync(process.execPath, [join(directory, name), "--help"], { encoding: "utf8", env: {} });
     expect(status).toBe(0);
-    for (const word of ["backup", "check-integrity", "75", "143", "64"]) expect(stdout).toContain(word);
+    const duty = /-(backup|drill|restore|check-integrity)\.js$/.exec(name)?.[1] ?? "none";
+    for (const word of [`\n  ${duty} `, "75", "143", "64"]) expect(stdout).toContain(word);
   }
 });
 
 test.each([[[]], [["restore-everything"]]])("refuses the command %j with the usage", (args) => {
-  const { stderr, status } = spawnSync(process.execPath, [join(directory, "runner/files.js"), ...args], { encoding: "utf8" });
+  const { stderr, status } = spawnSync(process.execPath, [join(directory, "runner/files-backup.js"), ...args], { encoding: "utf8" });
   expect(status).toBe(64);
   expect(stderr).toMatch(/^unknown command "(restore-everything)?"\n\nusage: /);
 });
 
-test("refuses the check of a SQLite database in the program of another engine", () => {
-  expect(spawnSync(process.execPath, [join(directory, "runner/vault.js"), "check-integrity"]).status).toBe(64);
+test("refuses what another program is for", () => {
+  expect(spawnSync(process.execPath, [join(directory, "runner/vault-backup.js"), "check-integrity"]).status).toBe(64);
 });
 
 test("the shell scripts lie where the compiled library looks for them", () => {
@@ -89,18 +95,18 @@ describe("the text for the constructs", () => {
     writeFileSync(source, transformSync(text, { loader: "ts", format: "cjs" }).code);
     mkdirSync(join(root, "dist/runner"), { recursive: true });
     for (const name of built) writeFileSync(join(root, "dist", name), `built ${name}`);
-    const code = `process.stdout.write(require(${JSON.stringify(source)}).runnerBundle("vault"))`;
+    const code = `process.stdout.write(require(${JSON.stringify(source)}).runnerBundle("vault", "drill"))`;
     return spawnSync(process.execPath, ["-e", code], { encoding: "utf8" });
   }
 
   test.each(["lib", "dist/lib"] as const)("is what was built, seen from %s", (place) => {
-    expect(ask(place, ["runner/files.js", "runner/vault.js"]).stdout).toBe("built runner/vault.js");
+    expect(ask(place, ["runner/files-drill.js", "runner/vault-drill.js"]).stdout).toBe("built runner/vault-drill.js");
   });
 
   test("fails when it was not built, and says what to do", () => {
     const { status, stderr } = ask("lib", []);
     expect(status).not.toBe(0);
-    expect(stderr).toMatch(/the runner is not built, there is no file at .*runner\/vault\.js or .*dist\/runner\/vault\.js; run: npm run build/);
+    expect(stderr).toMatch(/the runner is not built, there is no file at .*runner\/vault-drill\.js or .*dist\/runner\/vault-drill\.js; run: npm run build/);
   });
 });
 
@@ -119,7 +125,7 @@ describe("a check of a live database", () => {
     // The program knows one place for its settings; told another one, it is the same.
     const own = join(root, "runner.js");
     const scratch = JSON.stringify(join(root, "scratch"));
-    writeFileSync(own, read("runner/sqlite.js").replaceAll("/etc/cdktf-backup", join(root, "config")).replaceAll('"/scratch"', scratch));
+    writeFileSync(own, read("runner/sqlite-check-integrity.js").replaceAll("/etc/cdktf-backup", join(root, "config")).replaceAll('"/scratch"', scratch));
     const { status, stdout } = spawnSync(process.execPath, [own, "check-integrity"], { encoding: "utf8" });
     return { code: status, lines: stdout.trim().split("\n").map((line) => line.slice(21)) };
   }

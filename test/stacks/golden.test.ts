@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { App, Testing } from "cdktf";
+import { Testing } from "cdktf";
 import { literal } from "../../lib";
 import { CHECKSUM_ANNOTATION } from "../../constructs/backup";
 import { addStacks } from "../../stacks";
@@ -43,10 +43,7 @@ test("every golden file belongs to a stack", () => {
 });
 
 test("two syntheses of all stacks are identical to the byte", () => {
-  const once = (): readonly string[] => {
-    const app = new App({ outdir: join(root, "cdktf.out/test") });
-    return addStacks(app).map((stack) => JSON.stringify(stack.toTerraform()));
-  };
+  const once = (): readonly string[] => addStacks(Testing.app()).map((stack) => JSON.stringify(stack.toTerraform()));
   expect(once()).toEqual(once());
 });
 

@@ -5,7 +5,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine, Run } from "../../../lib/runtime/engine";
 import type { IntegrityCheck } from "../../../lib/runtime/integrity-run";
 import type { ManifestFile } from "../../../lib/runtime/manifest";
+import { backupCommand } from "../../../lib/runtime/backup-command";
 import { end, runCommand } from "../../../lib/runtime/commands";
+import { integrityCommand } from "../../../lib/runtime/integrity-command";
 
 /** The runner with an engine, or a check, that does what its second argument says, below the root that its first one names. */
 const [root = "", behaviour = "well", command = "backup"] = process.argv.slice(2);
@@ -73,5 +75,6 @@ const checkIntegrity: IntegrityCheck = async (_, log) => {
   if (behaviour === "fails") throw new Error("the check is broken");
   return { state: behaviour as "ok", detail: behaviour === "ok" ? "" : `found ${behaviour}` };
 };
-const paths = { config: join(root, "config"), exchange: join(root, "exchange"), scratch: join(root, "scratch") };
-void runCommand(command, paths, { engineFor: () => engine, checkIntegrity, mounted }).then(end);
+const paths = { config: join(root, "config"), exchange: join(root, "exchange"), scratch: join(root, "scratch"), work: join(root, "work") };
+const commands = { backup: backupCommand(() => engine), "check-integrity": integrityCommand(checkIntegrity) };
+void runCommand(command, paths, commands, mounted).then(end);

@@ -17,6 +17,8 @@ export const PROMETHEUS_USER = { uid: 65534, gid: 65534 } as const;
 
 /** A Job may run this long unless its schedule is too tight for it. */
 export const DEADLINE = Duration.hours(1);
+/** A restore is ended after this: longer than any that somebody waits for, shorter than for ever. */
+export const RESTORE_DEADLINE = Duration.hours(24);
 /** A run may start this late at most, unless told otherwise. */
 export const LATEST_START = Duration.hours(1);
 /**
@@ -43,3 +45,5 @@ export const KYVERNO_DNS_CONFIG = "spec[0].job_template[0].spec[0].template[0].s
 export const CHECKSUM_ANNOTATION = "cdktf-backup/checksum";
 /** Annotation of CronJob and pod: why a backup runs as root. */
 export const ROOT_REASON_ANNOTATION = "cdktf-backup/runs-as-root-because";
+/** Annotation of a backup's CronJob: why no drill proves it. */
+export const NO_DRILL_ANNOTATION = "cdktf-backup/no-drill-because";

@@ -89,13 +89,14 @@ export abstract class RunnerCronJob extends Construct {
     this.scratchSize = props.scratchSize ?? Quantity.gibibytes(1);
     checkJob(problems, this.name, props, parts);
     takeName(problems, this, this.namespace, this.name);
-    if (parts.target !== undefined) takeDirectory(problems, this, this.namespace, parts.target.volume, parts.target.directory);
+    const { command, target } = parts;
+    if (command === "backup" && target !== undefined) takeDirectory(problems, this, this.namespace, target.volume, target.directory);
     problems.throwIfAny();
 
     const standard = standardLabels({ name: parts.application, instance: this.name, component: parts.command });
     this.labels = { ...props.labels, ...standard };
     this.settings = this.renderSettings(props, parts, timing);
-    const config = renderConfigData(this.settings, parts.container);
+    const config = renderConfigData(this.settings, parts.command, parts.container);
     const metadata = { name: this.name, namespace: this.namespace, labels: { ...this.labels } };
     this.configMap = new ConfigMapV1(this, "Config", { metadata, data: config.data });
     if (parts.token !== undefined) {
@@ -119,6 +120,7 @@ export abstract class RunnerCronJob extends Construct {
       engine: parts.engine,
       target: target === undefined ? undefined : this.renderTarget(target),
       retention: target === undefined ? undefined : { keepDays: target.retention.keepDays, keepLast: target.retention.keepLast },
+      drill: parts.drill,
       lastDayOfMonth: this.schedule.lastDayOfMonth,
       timeZone: this.schedule.timeZone,
       pushgateway: props.pushgateway === undefined ? undefined : `http://${props.pushgateway.toString()}`,

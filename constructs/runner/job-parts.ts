@@ -1,6 +1,8 @@
 import type { ImageReference } from "../../lib/image-reference";
 import type { Quantity } from "../../lib/quantity";
+import type { Duty } from "../../lib/runner-bundle";
 import type { EngineSettings } from "../../lib/runtime/engines";
+import type { DrillSettings } from "../../lib/runtime/settings";
 import type { Retention } from "../../lib/retention";
 import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { IBackupVolume } from "../storage/backup-volume";
@@ -12,7 +14,7 @@ import type { Resources } from "./resources";
 /** What an engine's class adds to the base: all that differs from one engine to the next. */
 export interface JobParts {
   /** What the runner is asked to do. */
-  readonly command: "backup" | "check-integrity";
+  readonly command: Duty;
   /** The application, for the label `app.kubernetes.io/name`. */
   readonly application: string;
   readonly engine: EngineSettings;
@@ -30,6 +32,10 @@ export interface JobParts {
   readonly target?: Target;
   /** zstd level for what the engine does not compress itself. */
   readonly compressionLevel?: number;
+  /** Largest size of the directory in which a scratch instance has its data; absent for a job that starts none. */
+  readonly workSize?: Quantity;
+  /** What a drill demands. */
+  readonly drill?: DrillSettings;
 }
 
 /** A volume and where a container sees it. */
@@ -43,6 +49,8 @@ export interface EngineContainer {
   readonly image: ImageReference;
   /** File of `lib/scripts` that defines the verbs. */
   readonly script: string;
+  /** Files of `lib/scripts` that `script` reads from its own directory. */
+  readonly libraries?: readonly string[];
   /** More files of the ConfigMap, by name. */
   readonly files?: { readonly [name: string]: string };
   readonly environment: Environment;

@@ -1,6 +1,6 @@
 import type { Quantity } from "../../lib/quantity";
 import type { ImageReference } from "../../lib/image-reference";
-import { CONFIG_DIRECTORY, EXCHANGE_DIRECTORY, SCRATCH_DIRECTORY, TARGET_DIRECTORY } from "../../lib/runtime/settings";
+import { CONFIG_DIRECTORY, EXCHANGE_DIRECTORY, SCRATCH_DIRECTORY, TARGET_DIRECTORY, WORK_DIRECTORY } from "../../lib/runtime/settings";
 import type { VolumeSource } from "../storage/backup-volume";
 import { renderEnv } from "./env";
 import type { EngineContainer, JobParts, Mount } from "./job-parts";
@@ -10,6 +10,9 @@ import type { Identity } from "./pod-security";
 import { containerSecurityContext, podSecurityContext } from "./pod-security";
 import type { Container, PodSpec, Volume, VolumeMount } from "./pod-types";
 import { renderResources } from "./resources";
+
+/** Where runner and engine see the data of a scratch instance. */
+const WORK: VolumeMount = { name: "work", mountPath: WORK_DIRECTORY };
 
 /** What the pod is made of, with every default resolved. */
 export interface PodModel {
@@ -29,11 +32,12 @@ export function renderPod(pod: PodModel): PodSpec {
   const volumes = new Volumes();
   volumes.add("config", { configMap: { name: pod.configMapName, defaultMode: "0444" } });
   volumes.add("scratch", { emptyDir: { sizeLimit: pod.scratchSize.toString() } });
+  if (parts.workSize !== undefined) volumes.add("work", { emptyDir: { sizeLimit: parts.workSize.toString() } });
   if (parts.container !== undefined) volumes.add("exchange", { emptyDir: { sizeLimit: pod.exchangeSize.toString() } });
   if (parts.target !== undefined) volumes.add("target", parts.target.volume.source);
   if (parts.token !== undefined) volumes.add("token", renderToken(parts.token));
   const runner = renderRunner(pod, volumes);
-  const container = parts.container === undefined ? [runner] : [runner, renderEngine(parts.container, identity, volumes)];
+  const container = parts.container === undefined ? [runner] : [runner, renderEngine(parts.container, pod, volumes)];
   const hostNetwork = props.hostNetwork ?? false;
   return {
     restartPolicy: "Never",
@@ -65,6 +69,7 @@ function renderRunner({ parts, identity, runnerImage, props }: PodModel, volumes
     { name: "scratch", mountPath: SCRATCH_DIRECTORY },
   ];
   if (parts.container !== undefined) mounts.push({ name: "exchange", mountPath: EXCHANGE_DIRECTORY });
+  if (parts.workSize !== undefined) mounts.push(WORK);
   if (parts.target !== undefined) mounts.push({ name: "target", mountPath: TARGET_DIRECTORY });
   if (parts.token !== undefined) mounts.push({ name: "token", mountPath: parts.token.directory, readOnly: true });
   mounts.push(...volumes.mounts(parts.mounts ?? []));
@@ -83,7 +88,7 @@ function renderRunner({ parts, identity, runnerImage, props }: PodModel, volumes
   };
 }
 
-function renderEngine(container: EngineContainer, identity: Identity, volumes: Volumes): Container {
+function renderEngine(container: EngineContainer, { parts, identity }: PodModel, volumes: Volumes): Container {
   return {
     name: "engine",
     image: container.image.toString(),
@@ -91,7 +96,8 @@ function renderEngine(container: EngineContainer, identity: Identity, volumes: V
     env: renderEnv({
       ENGINE_SCRIPT: `${CONFIG_DIRECTORY}/${container.script}`,
       EXCHANGE: EXCHANGE_DIRECTORY,
-      TMPDIR: EXCHANGE_DIRECTORY,
+      TMPDIR: parts.workSize === undefined ? EXCHANGE_DIRECTORY : WORK_DIRECTORY,
+      ...(parts.workSize === undefined ? {} : { WORK: WORK_DIRECTORY }),
       ...container.environment,
     }),
     resources: renderResources(container.resources),
@@ -99,6 +105,7 @@ function renderEngine(container: EngineContainer, identity: Identity, volumes: V
     volumeMount: [
       { name: "config", mountPath: CONFIG_DIRECTORY, readOnly: true },
       { name: "exchange", mountPath: EXCHANGE_DIRECTORY },
+      ...(parts.workSize === undefined ? [] : [WORK]),
       ...volumes.mounts(container.mounts ?? []),
     ],
   };

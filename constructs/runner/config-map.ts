@@ -1,5 +1,6 @@
 import { Fn } from "cdktf";
 import { createHash } from "node:crypto";
+import type { Duty } from "../../lib/runner-bundle";
 import type { Settings } from "../../lib/runtime/settings";
 import { isToken, literal } from "../../lib/terraform-text";
 import type { EngineContainer } from "./job-parts";
@@ -13,8 +14,8 @@ export interface ConfigData {
 }
 
 /** Everything that varies reaches the pod as a file, never inside text that a shell, the kubelet or Terraform reads. */
-export function renderConfigData(settings: Settings, container: EngineContainer | undefined): ConfigData {
-  const files = { "runner.js": runnerFile(settings.engine.kind), ...(container === undefined ? {} : engineFiles(container)) };
+export function renderConfigData(settings: Settings, duty: Duty, container: EngineContainer | undefined): ConfigData {
+  const files = { "runner.js": runnerFile(settings.engine.kind, duty), ...(container === undefined ? {} : engineFiles(container)) };
   const data: { [file: string]: string } = {};
   const hash = createHash("sha256");
   for (const [name, file] of Object.entries(files)) {
@@ -33,10 +34,10 @@ export function renderConfigData(settings: Settings, container: EngineContainer 
   return { data, checksum: Fn.sha256(Fn.join("\n", [known, ...unknown])) };
 }
 
-function engineFiles({ script, files = {} }: EngineContainer): { [name: string]: ConfigFile } {
+function engineFiles({ script, libraries = [], files = {} }: EngineContainer): { [name: string]: ConfigFile } {
   return {
     "agent.sh": scriptFile("agent.sh"),
-    [script]: scriptFile(script),
+    ...Object.fromEntries([script, ...libraries].map((name) => [name, scriptFile(name)])),
     ...Object.fromEntries(Object.entries(files).map(([name, text]) => [name, configFile(text)])),
   };
 }

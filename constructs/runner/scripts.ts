@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { runnerBundle } from "../../lib/runner-bundle";
+import { runnerBundle, type Duty } from "../../lib/runner-bundle";
 import type { EngineSettings } from "../../lib/runtime/engines";
 import { literal } from "../../lib/terraform-text";
 
@@ -15,9 +15,9 @@ export interface ConfigFile {
 const DIRECTORY = join(__dirname, "..", "..", "lib", "scripts");
 const cache = new Map<string, ConfigFile>();
 
-/** The runner's program for an engine. Read, escaped and hashed once, as it is the bulk of every ConfigMap. */
-export function runnerFile(kind: EngineSettings["kind"]): ConfigFile {
-  return cached(`runner/${kind}.js`, () => runnerBundle(kind));
+/** The runner's program for a duty of an engine. Read, escaped and hashed once, as it is the bulk of every ConfigMap. */
+export function runnerFile(kind: EngineSettings["kind"], duty: Duty): ConfigFile {
+  return cached(`runner/${kind}-${duty}.js`, () => runnerBundle(kind, duty));
 }
 
 /** A script of `lib/scripts`, read once. */

@@ -23,7 +23,8 @@ export function checkJob(problems: Problems, name: string, props: JobProps, part
     problems.check(Object.keys(labels).length > 0, "colocateWith.labels", labels, "at least one label of the application's pods");
   }
   const mounts = [...(parts.mounts ?? []), ...(parts.container?.mounts ?? [])];
-  checkPlace(problems, props, mounts);
+  // A restore has the volume for itself, since the application was stopped for it.
+  if (parts.command !== "restore") checkPlace(problems, props, mounts);
   if (parts.target !== undefined) checkTarget(problems, props.namespace, parts.target, mounts);
 }
 

@@ -66,11 +66,15 @@ export interface FoundCronJob {
   readonly resources: Resources;
 }
 
-/** The CronJob of that name in synthesised JSON, evaluated; the only one where no name is given. */
+/** What comes with a backup, which is meant where no name is given. */
+const COMPANION = /-(drill|restore)$/;
+
+/** The CronJob of that name in synthesised JSON, evaluated; the only backup where no name is given. */
 export function findCronJob(synthesised: Synthesised | string, name?: string): FoundCronJob {
   const resources = new Resources(synthesised);
   const names = resources.names("kubernetes_cron_job_v1");
-  const wanted = name ?? (names.length === 1 ? names[0] : undefined);
+  const own = names.filter((found) => !COMPANION.test(found));
+  const wanted = name ?? (own.length === 1 ? own[0] : undefined);
   const cronJob = wanted === undefined ? undefined : resources.find("kubernetes_cron_job_v1", wanted);
   if (wanted === undefined || cronJob === undefined) {
     throw new Error(`no CronJob ${name ?? "that is the only one"}; there is ${names.join(", ")}`);

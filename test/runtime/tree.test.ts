@@ -18,21 +18,12 @@ import fc from "fast-check";
 import { readTar } from "../../lib/runtime/tar";
 import { compareKey, joined, TreeReader } from "../../lib/runtime/tree";
 import { archiveFacts, type ArchiveSource, TreeArchive } from "../../lib/runtime/tree-archive";
-import { temporary } from "./support";
+import { temporary, tree } from "./support";
 
 const signal = new AbortController().signal;
 const MIB = 1_048_576;
 /** More than is read before an archive's reader asks for it. */
 const LARGE = 6 * MIB;
-
-function tree(files: { readonly [path: string]: string | Buffer }): string {
-  const root = temporary();
-  for (const [path, content] of Object.entries(files)) {
-    mkdirSync(join(root, path, ".."), { recursive: true });
-    writeFileSync(join(root, path), content);
-  }
-  return root;
-}
 
 async function* only(data: Buffer): AsyncGenerator<Buffer> {
   yield data;

@@ -21,6 +21,16 @@ afterAll(() => {
   for (const path of made) rmSync(path, { recursive: true, force: true });
 });
 
+/** A {@link temporary} directory with these files. */
+export function tree(files: { readonly [path: string]: string | Buffer }): string {
+  const root = temporary();
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(join(root, path, ".."), { recursive: true });
+    writeFileSync(join(root, path), content);
+  }
+  return root;
+}
+
 /** Bundles a TypeScript file, so that it can run as a process of its own. */
 export function program(name: string): string {
   const outfile = join(temporary(), "program.js");

@@ -139,6 +139,13 @@ export class Etcd {
     return JSON.parse(answer.content) as { readonly [key: string]: unknown };
   }
 
+  /** Deletes every key that begins with `prefix`, which must not end with the byte 255. */
+  public async removeAll(prefix: string): Promise<void> {
+    const end = Buffer.from(prefix);
+    end[end.length - 1] = (end.at(-1) ?? 0) + 1;
+    await this.call("/v3/kv/deleterange", { key: base64(prefix), range_end: base64(end) });
+  }
+
   public async put(key: string, value: string | Buffer): Promise<void> {
     await this.call("/v3/kv/put", { key: base64(key), value: base64(value) });
   }

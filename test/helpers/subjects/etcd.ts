@@ -44,6 +44,10 @@ export async function startEtcd(): Promise<Subject> {
         },
       },
     ],
+    load: {
+      write: (round) => server.put(`/load/${round % 500}`, random.slice(0, 1000)),
+      undo: () => server.removeAll("/load/"),
+    },
     restoreEqual: async ({ path }) => {
       const restored = await Etcd.restore(pki, join(path, "snapshot.db"), (port += 10));
       const found = await restored.content();

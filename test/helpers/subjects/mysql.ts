@@ -79,6 +79,14 @@ export async function startMysql(): Promise<Subject> {
         },
       },
     ],
+    load: {
+      write: async (round) => {
+        server.sql(`CREATE TABLE IF NOT EXISTS load_ (id INT AUTO_INCREMENT PRIMARY KEY, text TEXT);
+          INSERT INTO load_ (text) SELECT MD5(seq) FROM seq_1_to_200; DELETE FROM load_ WHERE id % 7 = ${round % 7}`, "blog");
+        return Promise.resolve();
+      },
+      undo: () => Promise.resolve(void server.sql("DROP TABLE IF EXISTS load_", "blog")),
+    },
     restoreEqual: async ({ path }) => {
       const sql = join(temporaryDirectory("restored"), "shop.sql");
       await run("zstd", ["-d", "-q", join(path, "databases/shop.sql.zst"), "-o", sql]);

@@ -85,6 +85,16 @@ export async function startPostgres(): Promise<Subject> {
         },
       },
     ],
+    load: {
+      write: async (round) => {
+        const sql = `CREATE TABLE IF NOT EXISTS load (id serial, text text);
+          INSERT INTO load (text) SELECT md5(i::text) FROM generate_series(1, 200) i; DELETE FROM load WHERE id % 7 = ${round % 7}`;
+        await run("psql", ["-Xq", "-d", "blog", "-c", sql], { env: { ...server.env, PGOPTIONS: "-c client_min_messages=error" } });
+      },
+      undo: async () => {
+        await run("psql", ["-Xq", "-d", "blog", "-c", "DROP TABLE IF EXISTS load"], { env: server.env });
+      },
+    },
     restoreEqual: async ({ path }) => {
       const database = `restored_${restores++}`;
       const { env } = other;

@@ -59,6 +59,15 @@ export async function startRedis(): Promise<Subject> {
         },
       },
     ],
+    load: {
+      write: (round) => Promise.resolve(void server.call("SET", `load:${round % 500}`, String(round))),
+      undo: async () => {
+        for (let key = 0; key < 500; key += 100) {
+          server.call("DEL", ...Array.from({ length: 100 }, (_, index) => `load:${key + index}`));
+        }
+        return Promise.resolve();
+      },
+    },
     restoreEqual: async ({ path }) => {
       const directory = Redis.directory();
       await run("zstd", ["-d", "-q", join(path, "dump.rdb.zst"), "-o", join(directory, "dump.rdb")]);

@@ -73,6 +73,16 @@ export async function startSqlite(): Promise<Subject> {
         },
       },
     ],
+    load: {
+      write: async (round) => {
+        const change = "CREATE TABLE IF NOT EXISTS load (id INTEGER PRIMARY KEY, data BLOB);";
+        await run("sqlite3", ["-cmd", ".timeout 5000", database, `${change} INSERT OR REPLACE INTO load VALUES (${round % 500}, randomblob(2000))`]);
+      },
+      undo: async () => {
+        await run("sqlite3", ["-cmd", ".timeout 5000", database, "DROP TABLE IF EXISTS load"]);
+        chownTree(data, USER);
+      },
+    },
     restoreEqual: async ({ path }) => {
       const restored = join(temporaryDirectory("restored"), "db.sqlite3");
       await run("zstd", ["-d", "-q", join(path, "db.sqlite3.zst"), "-o", restored]);

@@ -24,9 +24,19 @@ export interface Subject {
   readonly sourceFaults: readonly SourceFault[];
   /** Keeps a dump that has begun from ending; absent where nothing outside the runner can. */
   stall?(): Promise<Stall>;
+  /** Changes to the source, which {@link Subject.restoreEqual} knows nothing of; absent where nothing may change during a backup. */
+  readonly load?: SourceLoad;
   /** Restores a generation by hand into a scratch place, and compares it with the source. @throws where they differ */
   restoreEqual(generation: FoundGeneration): Promise<void>;
   stop(): Promise<void>;
+}
+
+/** Work on a source while it is backed up. */
+export interface SourceLoad {
+  /** One small change, each time another. */
+  write(round: number): Promise<void>;
+  /** Undoes all of them. */
+  undo(): Promise<void>;
 }
 
 /** A program, and which of its calls is the dump. */

@@ -1,3 +1,5 @@
+import { seeded } from "../../test/helpers/random";
+
 /**
  * About one gigabyte of PostgreSQL as a homelab has it, the same at every run. No data of anyone's: each table is generated in the
  * form that a known application gives it.
@@ -24,17 +26,6 @@ export interface Table {
 }
 
 export type Random = () => number;
-
-/** Numbers from 0 to 1 (mulberry32); the same for the same seed. */
-export function seeded(seed: number): Random {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const below = (random: Random, limit: number): number => Math.floor(random() * limit);
 

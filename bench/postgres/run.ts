@@ -13,7 +13,8 @@ import { hostProgram, runCronJob } from "../../test/helpers/pod";
 import { generationsOn, makeTarget } from "../../test/helpers/pod/target";
 import { temporaryDirectory } from "../../test/helpers/process";
 import { Postgres } from "../../test/helpers/servers/postgres";
-import { seeded, TABLES } from "./data";
+import { seeded } from "../../test/helpers/random";
+import { TABLES } from "./data";
 
 /** Bytes of rows' text that are loaded; with row headers and indexes the databases take about 1 GB. */
 const TEXT_BYTES = Number(process.env.BENCH_MEGABYTES ?? 830) * 1e6;

@@ -19,6 +19,7 @@ import {
   withSettings,
 } from "../helpers/pod/target";
 import { chownTree, temporaryDirectory, waitFor } from "../helpers/process";
+import { seeded } from "../helpers/random";
 import { startPushgateway, startRefusingPushgateway } from "../helpers/servers/pushgateway";
 import { SUBJECTS } from "../helpers/subjects";
 import { doubleOf, TARGET_CLAIM } from "../helpers/subjects/subject";
@@ -38,17 +39,6 @@ const SEED = count("FAULT_SEED", Math.floor(Math.random() * 2 ** 31));
 function count(name: string, otherwise: number): number {
   const value = process.env[name];
   return value === undefined ? otherwise : Number(value);
-}
-
-/** Numbers from 0 to 1 (mulberry32); the same for the same seed. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Does `work` for 0 to `rounds` - 1, some at the same time. */
@@ -196,7 +186,7 @@ describe.each(names)("%s", (name) => {
   test(`killed -9 at ${KILLS} random moments, nothing is published that is not whole`, async () => {
     await paceOf(); // the first reads everything from the disk, the others do not
     const { runMs, dumpMs } = await paceOf();
-    const chance = random(SEED);
+    const chance = seeded(SEED);
     const rounds = Array.from({ length: KILLS }, () => ({
       victim: [undefined, "runner", "engine"][Math.floor(chance() * (subject.producer === undefined ? 2 : 3))],
       // From the beginning of a dump to its end is a small part of a run, and the part that matters.

@@ -12,11 +12,14 @@ import { fileName } from "../../lib/runtime/file-name";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { mysqlBackupUserSql } from "../../lib/privileges/mysql";
-import { runCronJob, type CronJobOptions, type ImageProfile, type PodResult } from "../helpers/pod";
+import { runCronJob, type CronJobOptions, type ImageProfile } from "../helpers/pod";
+import type { Backup } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { temporaryDirectory } from "../helpers/process";
 import { MariaDb } from "../helpers/servers/mariadb";
 import { Template } from "../helpers/template";
+
+export { failure, succeeded, type Backup } from "../helpers/pod/backup";
 
 export const SCRIPT = resolve(__dirname, "../../lib/scripts/mysql.sh");
 export const PASSWORD = "s3cr3t of the 'backup\\";
@@ -106,10 +109,6 @@ export function synthesise(databases: Partial<MysqlSettings> = {}): string {
   return JSON.stringify(template.json);
 }
 
-export interface Backup extends PodResult {
-  readonly generations: readonly FoundGeneration[];
-}
-
 export async function backUp(options: CronJobOptions & { readonly json?: string; readonly password?: string } = {}): Promise<Backup> {
   const { json = synthesise(), password = PASSWORD } = options;
   const target = makeTarget(json);
@@ -134,21 +133,6 @@ export function instead(script: string, tools: readonly string[] = []): { readon
   chmodSync(path, 0o755);
   const programs = { "mariadb-dump": path, "real-dump": "/usr/bin/mariadb-dump" };
   return { "docker.io/library/mariadb": { tools: [...MARIADB.tools, "real-dump", ...tools], programs } };
-}
-
-/** The reason of a failed run, after which nothing is on the target. */
-export function failure({ ok, logs, exitCodes, generations }: Backup): string {
-  expect({ ok, runner: exitCodes.runner, generations }).toEqual({ ok: false, runner: 1, generations: [] });
-  const lines = (logs.runner ?? "").trim().split("\n");
-  const [reason = ""] = lines.filter((line) => line.includes("backup failed: "));
-  return reason.replace(/^.*backup failed: /, "");
-}
-
-export function succeeded(result: Backup): FoundGeneration {
-  const { logs, ok, generations } = result;
-  const [generation] = generations;
-  if (!ok || generation === undefined) throw new Error(JSON.stringify(logs, undefined, 2));
-  return generation;
 }
 
 export function dumpOf(generation: FoundGeneration, database: string): string {

@@ -8,18 +8,22 @@ import { NfsBackupVolume } from "../../constructs/storage";
 import { ImageReference } from "../../lib/image-reference";
 import { Retention } from "../../lib/retention";
 import type { Run } from "../../lib/runtime/engine";
-import { PostgresEngine, type DatabaseFacts, type PostgresSettings } from "../../lib/runtime/engines/postgres";
+import { PostgresEngine, type PostgresSettings } from "../../lib/runtime/engines/postgres";
+import type { DatabaseFacts } from "../../lib/runtime/engines/postgres-facts";
 import { FACTS } from "../../lib/runtime/engines/postgres-sql";
 import { fileName } from "../../lib/runtime/file-name";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { postgresBackupRoleSql } from "../../lib/privileges/postgres";
 import { withAgent, type AgentRun } from "../helpers/agent-run";
-import { hostProgram, runCronJob, type CronJobOptions, type ImageProfile, type PodResult } from "../helpers/pod";
+import { hostProgram, runCronJob, type CronJobOptions, type ImageProfile } from "../helpers/pod";
+import type { Backup } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { temporaryDirectory } from "../helpers/process";
 import type { Postgres } from "../helpers/servers/postgres";
 import { Template } from "../helpers/template";
+
+export { failure, succeeded, type Backup } from "../helpers/pod/backup";
 
 export const SCRIPT = resolve(__dirname, "../../lib/scripts/postgres.sh");
 export const PASSWORD = "s3cr3t of the 'backup\\";
@@ -158,10 +162,6 @@ export function synthesise(settings: Partial<PostgresSettings> = {}): string {
   return JSON.stringify(template.json);
 }
 
-export interface Backup extends PodResult {
-  readonly generations: readonly FoundGeneration[];
-}
-
 export async function backUp(options: CronJobOptions & { readonly json?: string; readonly password?: string } = {}): Promise<Backup> {
   const { json = synthesise(), password = PASSWORD } = options;
   const target = makeTarget(json);
@@ -180,21 +180,6 @@ export function instead(program: string, script: string, tools: readonly string[
   writeFileSync(path, `#!/bin/sh\ncase "$*" in --version) exec real --version ;; esac\n${script}\n`);
   chmodSync(path, 0o755);
   return { [IMAGE]: { tools: [...TOOLS, "real", ...tools], programs: { [program]: path, real: hostProgram(program) } } };
-}
-
-/** The reason of a failed run, after which nothing is on the target. */
-export function failure({ ok, logs, exitCodes, generations }: Backup): string {
-  expect({ ok, runner: exitCodes.runner, generations }).toEqual({ ok: false, runner: 1, generations: [] });
-  const lines = (logs.runner ?? "").trim().split("\n");
-  const [reason = ""] = lines.filter((line) => line.includes("backup failed: "));
-  return reason.replace(/^.*backup failed: /, "");
-}
-
-export function succeeded(result: Backup): FoundGeneration {
-  const { logs, ok, generations } = result;
-  const [generation] = generations;
-  if (!ok || generation === undefined) throw new Error(JSON.stringify(logs, undefined, 2));
-  return generation;
 }
 
 export function databasesOf({ manifest }: Pick<FoundGeneration, "manifest">): { readonly [name: string]: DatabaseFacts } {

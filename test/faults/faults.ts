@@ -1,7 +1,7 @@
 import type { CronJobOptions, RunningPod } from "../helpers/pod";
 import type { FoundGeneration } from "../helpers/pod/target";
+import type { Random } from "../helpers/random";
 import type { Subject } from "../helpers/subjects/subject";
-import type { Random } from "./random";
 import { spawnSync } from "node:child_process";
 import { chmodSync, readdirSync, readFileSync, readlinkSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

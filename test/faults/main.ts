@@ -1,10 +1,10 @@
 import type { Subject } from "../helpers/subjects/subject";
 import type { Load } from "./episode";
+import { Random } from "../helpers/random";
 import { SUBJECTS } from "../helpers/subjects";
 import { Stage } from "./episode";
 import { FAULTS, type Fault } from "./faults";
 import { HELP, readOptions, type Options } from "./options";
-import { Random } from "./random";
 
 const LOADS: readonly Load[] = [
   { name: "none", pauseMs: 0 },
@@ -40,7 +40,7 @@ async function playAll(options: Options): Promise<number> {
   print(`faults: seed ${seed}, ${minutes} min, engines ${engines.join(",")}, faults ${faults.join(",")}`);
   try {
     for (let episode = from; episode < from + episodes && Date.now() < end; episode++) {
-      const random = new Random(seed, episode);
+      const random = new Random(seed ^ Math.imul(episode, 0x9e3779b1));
       const engine = random.pick(engines);
       const name = random.pick(faults);
       const load = random.pick(LOADS);

@@ -1,17 +1,21 @@
-/** Numbers that are the same for the same seed and episode (mulberry32). */
-export class Random {
-  private state: number;
-
-  public constructor(seed: number, episode: number) {
-    this.state = (seed ^ Math.imul(episode, 0x9e3779b1)) | 0;
-  }
-
-  /** From 0 to 1. */
-  public next(): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
+/** Numbers from 0 to 1 (mulberry32); the same for the same seed. */
+export function seeded(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Choices that are the same for the same seed. */
+export class Random {
+  /** From 0 to 1. */
+  public readonly next: () => number;
+
+  public constructor(seed: number) {
+    this.next = seeded(seed);
   }
 
   /** A whole number, both ends included. */

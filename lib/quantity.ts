@@ -52,6 +52,15 @@ export class Quantity {
 
   private constructor(private readonly text: string) {}
 
+  /** The amount, rounded up: bytes, or whole CPUs. Undefined where Terraform alone knows it. */
+  public toNumber(): number | undefined {
+    const [, number = "", suffix = ""] = isToken(this.text) ? [] : (FORM.exec(this.text) ?? []);
+    if (number === "") return undefined;
+    if (suffix.endsWith("i")) return Number(number) * 1024 ** BINARY.indexOf(suffix);
+    const exponent = /^[eE][+-]?\d/.test(suffix) ? Number(suffix.slice(1)) : (DECIMAL.indexOf(suffix) - 3) * 3;
+    return Math.ceil(Number(number) * 10 ** exponent);
+  }
+
   /** The canonical text: `64Mi`, `500m`, `2`. */
   public toString(): string {
     return this.text;

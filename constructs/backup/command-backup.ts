@@ -8,6 +8,7 @@ import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
 import type { EngineContainerProps } from "../runner/engine-container-props";
 import type { Environment } from "../runner/env";
+import { checkNoIdentity } from "../runner/encryption";
 import { checkEnvironment } from "../runner/env";
 import type { Mount } from "../runner/job-parts";
 import type { RunAs } from "../runner/pod-security";
@@ -67,6 +68,7 @@ export class CommandBackup extends Backup {
     super(scope, id, props, (problems) => {
       problems.check(script.trim() !== "", "script", script, "a shell script");
       problems.check(!isToken(script), "script", script, "text without references; pass those by env");
+      checkNoIdentity(problems, "script", script);
       const names = artefacts.map(({ name }) => name);
       problems.check(names.length > 0, "artefacts", names, "at least one");
       const valid = names.every((name) => /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(name));

@@ -2,9 +2,9 @@ import type { Problems } from "../../lib/errors";
 import { checkNoDollar } from "../runner/env";
 
 /** Records a name that no user has. */
-export function checkUser(problems: Problems, user: string): void {
-  problems.check(user !== "" && !/\p{Cc}/u.test(user), "user", user, "the name of a user, without control characters");
-  checkNoDollar(problems, "user", user);
+export function checkUser(problems: Problems, user: string, property = "user"): void {
+  problems.check(user !== "" && !/\p{Cc}/u.test(user), property, user, "the name of a user, without control characters");
+  checkNoDollar(problems, property, user);
 }
 
 /** Records names that no database has, and databases that are expected and left out at once. */

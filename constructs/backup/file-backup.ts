@@ -3,7 +3,9 @@ import type { FilesSettings } from "../../lib/runtime/engines/files";
 import type { PodVolume } from "../storage/pod-volume";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
+import type { VolumeRestoreProps } from "../restore/restore-job";
 import { NODE_USER } from "../runner/defaults";
+import { stopCommand } from "../runner/placement";
 
 /** One tree of files. */
 export interface FileSource {
@@ -11,6 +13,8 @@ export interface FileSource {
   readonly name: string;
   /** The volume, or with `subPath` the part of it, that is backed up. */
   readonly volume: PodVolume;
+  /** The volume that it is restored to, where `volume` is a snapshot of it. @default - `volume` */
+  readonly restoreTo?: PodVolume;
 }
 
 /** Options of {@link FileBackup}. */
@@ -36,10 +40,16 @@ export interface FileBackupProps extends BackupProps {
    * @default "archive"
    */
   readonly layout?: FilesSettings["layout"];
+  /** How it is put back. @default - as the backup's user */
+  readonly restore?: VolumeRestoreProps;
 }
 
 /**
  * Backs up trees of files.
+ *
+ * Its drill restores the trees into scratch space and reads them back; one that is larger than that, file by file. Its restore mounts the
+ * volumes, writes everything beside what is there and compares it, and then changes the two by renames; a snapshot, to which nothing
+ * can be restored, needs a `restoreTo`, or no restore is made.
  *
  * Creates what {@link RunnerCronJob} creates. The pod runs as user 1000 unless told otherwise, and must be able to read the data.
  */
@@ -51,7 +61,7 @@ export class FileBackup extends Backup {
 
   /** @throws ValidationError */
   public constructor(scope: Construct, id: string, props: FileBackupProps) {
-    const { sources, consistency, exclude = [], layout = "archive" } = props;
+    const { sources, consistency, exclude = [], layout = "archive", restore = {} } = props;
     super(scope, id, props, (problems) => {
       const names = sources.map(({ name }) => name);
       problems.check(sources.length > 0, "sources", names, "at least one");
@@ -60,12 +70,26 @@ export class FileBackup extends Backup {
       problems.check(new Set(names).size === names.length, "sources", names, "named each differently");
       const usable = exclude.every((pattern) => /[^/]/.test(pattern) && !/\p{Cc}/u.test(pattern));
       problems.check(usable, "exclude", exclude, "patterns of paths, none of them empty");
-      const trees = sources.map(({ name, volume }) => ({ name, volume, path: `/source/${name}` }));
+      const trees = sources.map((source) => ({ ...source, path: `/source/${source.name}` }));
+      const linked = layout === "hard-linked" && props.encryption !== undefined;
+      problems.check(!linked, "encryption", layout, "left out, or the layout 'archive': a file that is linked is stored as it is");
+      const places = trees.flatMap(({ volume, restoreTo = consistency === "snapshot" ? undefined : volume, path }) =>
+        restoreTo === undefined ? [] : [{ volume: restoreTo.writable, path }],
+      );
       return {
         application: "files",
-        engine: { kind: "files", sources: trees.map(({ name, path }) => ({ name, path })), exclude, consistency, layout },
+        engine: {
+          kind: "files",
+          sources: trees.map(({ name, path }) => ({ name, path })),
+          exclude,
+          consistency,
+          layout,
+          stop: stopCommand(props.namespace, props.colocateWith),
+        },
         defaultRunAs: NODE_USER,
         mounts: trees.map(({ volume, path }) => ({ volume, path })),
+        drill: { assertions: false },
+        restore: places.length < trees.length ? undefined : { mounts: places, runAs: restore.runAs },
       };
     });
     this.sources = sources;

@@ -13,7 +13,7 @@ export interface DrillProps {
   /**
    * When it runs.
    *
-   * @default - on each day on which the backup runs, after the day's first run must have ended (its start and its deadline)
+   * @default - on each day on which the backup runs, five minutes after the day's first run must have ended (its start and its deadline)
    */
   readonly schedule?: Schedule;
   /**
@@ -30,9 +30,13 @@ export interface DrillProps {
    * @default - none; the data are compared with the fingerprint in any case
    */
   readonly assertions?: readonly Assertion[];
-  /** Largest size of the scratch instance's data. @default Quantity.gibibytes(20) */
+  /**
+   * Largest size of what is restored. It is a limit and not set aside; the node must have the room.
+   *
+   * @default Quantity.gibibytes(20), or as the backup's scratch space where that is larger
+   */
   readonly size?: Quantity;
-  /** Ends a drill that has not finished by then. @default - as the backup's */
+  /** Ends a drill that has not finished by then. @default - one hour, or half of its schedule's shortest gap if that is less */
   readonly deadline?: Duration;
   /** What the runner's container may use. @default - as the backup's */
   readonly resources?: Resources;
@@ -75,7 +79,8 @@ export class RestoreDrill extends RunnerCronJob {
         problems.check(query.trim() !== "", "assertions", query, "a statement that returns one value");
         problems.check(typeof expect === "string", "assertions", expect, "the value that the statement returns, as text");
       }
-      return { ...props.parts, command: "drill", drill: { maxAgeSeconds: maxAge.toSeconds(), assertions } };
+      const scratchBytes = props.scratchSize?.toNumber();
+      return { ...props.parts, command: "drill", drill: { maxAgeSeconds: maxAge.toSeconds(), assertions, scratchBytes } };
     });
     this.maxAge = maxAge;
     this.assertions = assertions;

@@ -2,7 +2,19 @@ import type { Construct } from "constructs";
 import { Schedule } from "../../lib/schedule";
 import type { JobParts } from "../runner/job-parts";
 import type { JobProps } from "../runner/job-props";
+import type { RunAs } from "../runner/pod-security";
 import { RunnerCronJob } from "../runner/runner-cron-job";
+
+/** Options of the restore of a backup whose data lie on an application's volume. */
+export interface VolumeRestoreProps {
+  /**
+   * User of the pod, who must be able to write the data: their owner. Its group is the backup's, by which both can use the volume with the
+   * backups.
+   *
+   * @default - as the backup's
+   */
+  readonly runAs?: RunAs;
+}
 
 /** What {@link RestoreJob} is made of; a backup fills it in. */
 export interface RestoreJobProps extends Omit<JobProps, "schedule" | "suspend" | "backoffLimit"> {

@@ -1,5 +1,6 @@
 import { Duration } from "../../lib/duration";
 import { ImageReference } from "../../lib/image-reference";
+import { Quantity } from "../../lib/quantity";
 
 /** The image every runner works in: Node.js 24, the long-term release whose built-ins have SQLite and zstd. */
 export const RUNNER_IMAGE = ImageReference.parse("docker.io/library/node:24.21.0-alpine");
@@ -19,6 +20,8 @@ export const PROMETHEUS_USER = { uid: 65534, gid: 65534 } as const;
 export const DEADLINE = Duration.hours(1);
 /** A restore is ended after this: longer than any that somebody waits for, shorter than for ever. */
 export const RESTORE_DEADLINE = Duration.hours(24);
+/** What a drill may restore, unless told otherwise: nothing is set aside for it. */
+export const DRILL_SIZE = Quantity.gibibytes(20);
 /** A run may start this late at most, unless told otherwise. */
 export const LATEST_START = Duration.hours(1);
 /**
@@ -34,8 +37,11 @@ export const HISTORY = { successful: 3, failed: 5 } as const;
 export const MOST_RETRIES = 6;
 /** Seconds without a sign of life after which a lock may be taken over. */
 export const LOCK_LEASE_SECONDS = 300;
-/** zstd's own default: most of the gain for little of the time. */
-export const COMPRESSION_LEVEL = 3;
+/**
+ * Measured on the data of `bench/postgres`, with long distance matching: 0.92 of the size of `gzip -9` for 0.12 of its time; level 3 has
+ * 0.96 for 0.06, level 9 has 0.91 for 0.20.
+ */
+export const COMPRESSION_LEVEL = 7;
 /** Keeps updaters away from images that are pinned on purpose (https://keel.sh/docs/#policies). */
 export const ANNOTATIONS = { "keel.sh/policy": "never" } as const;
 /** What Kyverno changes in a pod where it injects `ndots`, for `ignoreChanges`. */

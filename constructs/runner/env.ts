@@ -1,5 +1,6 @@
 import type { Problems } from "../../lib/errors";
 import { isToken } from "../../lib/terraform-text";
+import { checkNoIdentity } from "./encryption";
 import type { ContainerEnv } from "./pod-types";
 import { SecretRef } from "./secret-ref";
 
@@ -23,7 +24,9 @@ export function renderEnv(environment: Environment): ContainerEnv[] {
 export function checkEnvironment(problems: Problems, property: string, environment: Environment): void {
   for (const [name, value] of Object.entries(environment)) {
     problems.check(/^[A-Za-z_][A-Za-z0-9_]*$/.test(name), property, name, "names of letters, digits and '_'");
-    if (typeof value === "string") checkNoDollar(problems, `${property}.${name}`, value);
+    if (typeof value === "string" && checkNoIdentity(problems, `${property}.${name}`, value)) {
+      checkNoDollar(problems, `${property}.${name}`, value);
+    }
   }
 }
 

@@ -2,14 +2,15 @@ import type { ImageReference } from "../../lib/image-reference";
 import type { Quantity } from "../../lib/quantity";
 import type { Duty } from "../../lib/runner-bundle";
 import type { EngineSettings } from "../../lib/runtime/engines";
-import type { DrillSettings } from "../../lib/runtime/settings";
+import type { DrillSettings, RetentionSettings } from "../../lib/runtime/settings";
 import type { Retention } from "../../lib/retention";
 import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { IBackupVolume } from "../storage/backup-volume";
 import type { PodVolume } from "../storage/pod-volume";
 import type { Environment } from "./env";
-import type { RunAs } from "./pod-security";
+import type { Identity, RunAs } from "./pod-security";
 import type { Resources } from "./resources";
+import type { SecretRef } from "./secret-ref";
 
 /** What an engine's class adds to the base: all that differs from one engine to the next. */
 export interface JobParts {
@@ -30,8 +31,14 @@ export interface JobParts {
   readonly token?: ServiceAccountToken;
   /** Where generations go; absent for a job that writes none. */
   readonly target?: Target;
+  /** Name of the backup whose generations these are. @default - the job's own, which is the backup */
+  readonly backup?: string;
   /** zstd level for what the engine does not compress itself. */
   readonly compressionLevel?: number;
+  /** Public keys that what is stored is encrypted to. */
+  readonly recipients?: readonly string[];
+  /** The private keys that open it, for the runner of a drill or restore. */
+  readonly identity?: SecretRef;
   /** Largest size of the directory in which a scratch instance has its data; absent for a job that starts none. */
   readonly workSize?: Quantity;
   /** What a drill demands. */
@@ -73,4 +80,10 @@ export interface Target {
   readonly volume: IBackupVolume;
   readonly directory: string;
   readonly retention: Retention;
+  /** What proves a generation, of which the retention keeps some however old they are. */
+  readonly proof: RetentionSettings["proof"];
+  /** Whether another user of the pod's group writes there too. */
+  readonly shared?: boolean;
+  /** Who owns the directory. @default - the pod's user */
+  readonly owner?: Identity;
 }

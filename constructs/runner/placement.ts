@@ -30,6 +30,13 @@ export interface Toleration {
 /** The node is the unit: a volume that is attached to it can be mounted by each of its pods. */
 const TOPOLOGY_KEY = "kubernetes.io/hostname";
 
+/** The command that stops an application, for a person who is about to restore its data. */
+export function stopCommand(namespace: string, colocation: Colocation | undefined): string | undefined {
+  if (colocation === undefined || colocation.namespaces !== undefined) return undefined;
+  const labels = Object.entries(colocation.labels).map(([name, value]) => `${name}=${value}`);
+  return `kubectl scale deployment,statefulset -n ${namespace} -l ${labels.join(",")} --replicas=0`;
+}
+
 /** `affinity` of a pod as the provider writes it. */
 export function renderAffinity(colocation: Colocation): Affinity {
   const term = {

@@ -1,6 +1,13 @@
 import type { Quantity } from "../../lib/quantity";
 import type { ImageReference } from "../../lib/image-reference";
-import { CONFIG_DIRECTORY, EXCHANGE_DIRECTORY, SCRATCH_DIRECTORY, TARGET_DIRECTORY, WORK_DIRECTORY } from "../../lib/runtime/settings";
+import {
+  CONFIG_DIRECTORY,
+  EXCHANGE_DIRECTORY,
+  IDENTITY_DIRECTORY,
+  SCRATCH_DIRECTORY,
+  TARGET_DIRECTORY,
+  WORK_DIRECTORY,
+} from "../../lib/runtime/settings";
 import type { VolumeSource } from "../storage/backup-volume";
 import { renderEnv } from "./env";
 import type { EngineContainer, JobParts, Mount } from "./job-parts";
@@ -10,6 +17,7 @@ import type { Identity } from "./pod-security";
 import { containerSecurityContext, podSecurityContext } from "./pod-security";
 import type { Container, PodSpec, Volume, VolumeMount } from "./pod-types";
 import { renderResources } from "./resources";
+import type { SecretRef } from "./secret-ref";
 
 /** Where runner and engine see the data of a scratch instance. */
 const WORK: VolumeMount = { name: "work", mountPath: WORK_DIRECTORY };
@@ -36,6 +44,7 @@ export function renderPod(pod: PodModel): PodSpec {
   if (parts.container !== undefined) volumes.add("exchange", { emptyDir: { sizeLimit: pod.exchangeSize.toString() } });
   if (parts.target !== undefined) volumes.add("target", parts.target.volume.source);
   if (parts.token !== undefined) volumes.add("token", renderToken(parts.token));
+  if (parts.identity !== undefined) volumes.add("identity", renderSecret(parts.identity));
   const runner = renderRunner(pod, volumes);
   const container = parts.container === undefined ? [runner] : [runner, renderEngine(parts.container, pod, volumes)];
   const hostNetwork = props.hostNetwork ?? false;
@@ -72,6 +81,9 @@ function renderRunner({ parts, identity, runnerImage, props }: PodModel, volumes
   if (parts.workSize !== undefined) mounts.push(WORK);
   if (parts.target !== undefined) mounts.push({ name: "target", mountPath: TARGET_DIRECTORY });
   if (parts.token !== undefined) mounts.push({ name: "token", mountPath: parts.token.directory, readOnly: true });
+  if (parts.identity !== undefined) {
+    mounts.push({ name: "identity", mountPath: `${IDENTITY_DIRECTORY}/${parts.identity.name}`, readOnly: true });
+  }
   mounts.push(...volumes.mounts(parts.mounts ?? []));
   return {
     name: "runner",
@@ -113,6 +125,11 @@ function renderEngine(container: EngineContainer, { parts, identity }: PodModel,
 
 function renderToken({ audience, expirationSeconds }: { audience: string; expirationSeconds: number }): VolumeSource {
   return { projected: [{ defaultMode: "0400", sources: [{ serviceAccountToken: { audience, expirationSeconds, path: "token" } }] }] };
+}
+
+/** A pod would wait for ever for a Secret that is not there; this way its runner says so. Any user of the container can read it. */
+function renderSecret({ name, key }: SecretRef): VolumeSource {
+  return { secret: { secretName: name, optional: true, defaultMode: "0444", items: [{ key, path: key }] } };
 }
 
 /** The pod's volumes. One source becomes one volume: a kubelet waits for ever for a claim that a pod lists twice. */

@@ -9,8 +9,8 @@ import { Problems } from "../../lib/errors";
 import type { ImageReference } from "../../lib/image-reference";
 import { checkConstructId, standardLabels } from "../../lib/names";
 import { Quantity } from "../../lib/quantity";
-import { TARGET_DIRECTORY } from "../../lib/runtime/settings";
-import type { Settings, TargetSettings } from "../../lib/runtime/settings";
+import { IDENTITY_DIRECTORY, TARGET_DIRECTORY } from "../../lib/runtime/settings";
+import type { RetentionSettings, Settings, TargetSettings } from "../../lib/runtime/settings";
 import type { Schedule } from "../../lib/schedule";
 import { renderConfigData } from "./config-map";
 import {
@@ -114,27 +114,29 @@ export abstract class RunnerCronJob extends Construct {
     const { target } = parts;
     return {
       formatVersion: 1,
-      backup: this.name,
+      backup: parts.backup ?? this.name,
       namespace: this.namespace,
       cronJob: this.name,
       engine: parts.engine,
       target: target === undefined ? undefined : this.renderTarget(target),
-      retention: target === undefined ? undefined : { keepDays: target.retention.keepDays, keepLast: target.retention.keepLast },
+      retention: target === undefined ? undefined : renderRetention(target),
       drill: parts.drill,
       lastDayOfMonth: this.schedule.lastDayOfMonth,
       timeZone: this.schedule.timeZone,
       pushgateway: props.pushgateway === undefined ? undefined : `http://${props.pushgateway.toString()}`,
       deadlineSeconds: timing.deadline.toSeconds(),
       compressionLevel: parts.compressionLevel ?? COMPRESSION_LEVEL,
+      encryption: parts.recipients === undefined ? undefined : { recipients: parts.recipients },
+      identity: parts.identity === undefined ? undefined : `${IDENTITY_DIRECTORY}/${parts.identity.name}/${parts.identity.key}`,
     };
   }
 
-  private renderTarget({ volume, directory }: Target): TargetSettings {
+  private renderTarget({ volume, directory, shared, owner = this.runAs }: Target): TargetSettings {
     return {
       mount: TARGET_DIRECTORY,
       directory,
       sentinel: volume.sentinel,
-      prepare: volume.prepareCommand(this.runAs.uid, this.runAs.gid, directory),
+      prepare: volume.prepareCommand(owner.uid, owner.gid, directory, shared),
       lockLeaseSeconds: LOCK_LEASE_SECONDS,
     };
   }
@@ -178,4 +180,9 @@ export abstract class RunnerCronJob extends Construct {
       lifecycle: props.ignoreChanges === undefined ? undefined : { ignoreChanges: [...props.ignoreChanges] },
     };
   }
+}
+
+function renderRetention({ retention, proof }: Target): RetentionSettings {
+  const { keepDays, keepLast, removeAtMost, freezeBelow } = retention;
+  return { keepDays, keepLast, proof, removeAtMost, freezeBelow };
 }

@@ -25,21 +25,22 @@ export interface IBackupVolume {
    * @param uid user id that the backup runs as
    * @param gid group id that the backup runs as
    * @param directory the backup's directory below the export's root @default - the root itself
+   * @param shared whether other users of the group write there too @default false
    */
-  prepareCommand(uid: number, gid: number, directory?: string): string;
+  prepareCommand(uid: number, gid: number, directory?: string, shared?: boolean): string;
 }
 
 /**
  * The command of {@link IBackupVolume.prepareCommand}. It needs a POSIX shell, `mkdir`, `chown`, `chmod` and `printf`: the same
  * on TrueNAS SCALE (Linux) and CORE (FreeBSD).
  */
-export function prepareCommand(root: string, sentinel: string, uid: number, gid: number, directory = ""): string {
+export function prepareCommand(root: string, sentinel: string, uid: number, gid: number, directory = "", shared = false): string {
   const target = quote(posix.join(root, directory));
   // The root keeps its owner: backups of several users may share one export, each in its own directory.
   return [
     `mkdir -p ${target}`,
     `chown ${uid}:${gid} ${target}`,
-    `chmod 750 ${target}`,
+    `chmod ${shared ? 770 : 750} ${target}`,
     ...(directory === "" ? [] : [`chmod a+rx ${quote(root)}`]),
     `printf %s ${quote(sentinel)} > ${quote(posix.join(root, SENTINEL))}`,
     `chmod 444 ${quote(posix.join(root, SENTINEL))}`,

@@ -27,7 +27,7 @@ export class InlineNfsVolume implements IBackupVolume {
     this.sentinel = nfs.path;
   }
 
-  public prepareCommand(uid: number, gid: number, directory?: string): string {
-    return prepareCommand(this.nfs.path, this.sentinel, uid, gid, directory);
+  public prepareCommand(uid: number, gid: number, directory?: string, shared?: boolean): string {
+    return prepareCommand(this.nfs.path, this.sentinel, uid, gid, directory, shared);
   }
 }

@@ -116,8 +116,8 @@ export class NfsBackupVolume extends Construct implements IBackupVolume {
     this.persistentVolumeClaim = new PersistentVolumeClaimV1(this, "Claim", this.renderClaim(props));
   }
 
-  public prepareCommand(uid: number, gid: number, directory?: string): string {
-    return prepareCommand(this.nfs.path, this.sentinel, uid, gid, directory);
+  public prepareCommand(uid: number, gid: number, directory?: string, shared?: boolean): string {
+    return prepareCommand(this.nfs.path, this.sentinel, uid, gid, directory, shared);
   }
 
   private validate(props: NfsBackupVolumeProps): void {
@@ -194,8 +194,8 @@ class ExistingClaim extends Construct implements IBackupVolume {
     this.sentinel = claimName;
   }
 
-  public prepareCommand(uid: number, gid: number, directory?: string): string {
-    if (this.nfs !== undefined) return prepareCommand(this.nfs.path, this.sentinel, uid, gid, directory);
-    return `${prepareCommand(".", this.sentinel, uid, gid, directory)} # in the directory behind claim ${this.claimName}`;
+  public prepareCommand(uid: number, gid: number, directory?: string, shared?: boolean): string {
+    if (this.nfs !== undefined) return prepareCommand(this.nfs.path, this.sentinel, uid, gid, directory, shared);
+    return `${prepareCommand(".", this.sentinel, uid, gid, directory, shared)} # in the directory behind claim ${this.claimName}`;
   }
 }

@@ -95,6 +95,11 @@ export class PodVolume {
     this.subPath = options.subPath;
   }
 
+  /** The same volume, mounted to be written to: what a restore needs. */
+  public get writable(): PodVolume {
+    return new PodVolume(this.description, this.source, { subPath: this.subPath, readOnly: false }, this.singleNode, this.root);
+  }
+
   /** The directory on the file server that holds the data, where known. */
   public get nfs(): NfsExport | undefined {
     return this.subPath === undefined ? this.root : this.root?.at(this.subPath);

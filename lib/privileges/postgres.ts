@@ -27,6 +27,17 @@ export function postgresBackupRoleSql({ role, databases }: PostgresBackupRole): 
   return `${statements.join("\n")}\n`;
 }
 
+/**
+ * SQL for a superuser of PostgreSQL 14 or later that makes the role a restore logs in as. It is a superuser itself: a restore makes
+ * databases, roles, extensions and event triggers, and gives what it makes to the owners that it had. Nothing less may do all of that.
+ *
+ * It has no password yet; `\password <role>` in psql sets one that no statement log sees. Between restores, `ALTER ROLE <role> NOLOGIN`
+ * keeps everybody out.
+ */
+export function postgresRestoreRoleSql({ role }: Pick<PostgresBackupRole, "role">): string {
+  return `CREATE ROLE ${quote(role)} LOGIN SUPERUSER;\n`;
+}
+
 function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }

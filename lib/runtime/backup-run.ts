@@ -11,7 +11,8 @@ import { MANIFEST_FORMAT, type Manifest } from "./manifest";
 import { METRICS, type Sample } from "./metrics";
 import type { PodAgent } from "./pod-agent";
 import { humanBytes, Progress } from "./progress";
-import { planRetention, removeGenerations } from "./retention";
+import { candidatesOf, removeGenerations, removeStrayVerdicts } from "./prune";
+import { planRetention, usualSize } from "./retention";
 import { createRun } from "./run";
 import type { RetentionSettings, Settings, TargetSettings } from "./settings";
 import { checkMount, checkSpace, clockSkew, errorCode, freeBytes, probeTarget, targetError, type Mounted } from "./target";
@@ -79,15 +80,21 @@ export async function backup(context: BackupContext): Promise<Outcome> {
   try {
     // Before the space is counted: what a killed run left may be all that is missing.
     await removeLeftovers(directory, serverTime, log);
-    const newest = (await listGenerations(directory, settings, log)).at(-1);
+    const before = await listGenerations(directory, settings, log);
+    const newest = before.at(-1);
     await checkSpace(directory, newest === undefined ? 0 : bytesOf(newest.manifest), target);
-    const name = await generate(context, directory, newest, lock);
+    const usualBytes = usualSize(await candidatesOf(directory, before), retention, now().getTime());
+    const name = await generate({ ...context, usualBytes }, directory, newest, lock);
     await agent?.exit().catch((error: Error) => log(`warning: ${error.message}`));
     try {
       if (skew !== undefined) return "done";
-      const earliest = Math.min(now().getTime(), await lock.assertHeld());
-      const old = planRetention(await listGenerations(directory, settings, () => undefined), retention, earliest);
+      const held = await lock.assertHeld();
+      const candidates = await candidatesOf(directory, await listGenerations(directory, settings, () => undefined));
+      const { frozen, decisions } = planRetention(candidates, retention, Math.min(now().getTime(), held));
+      if (frozen !== undefined) log(`warning: no generation is removed: ${frozen}`);
+      const old = decisions.filter(({ remove }) => remove).map(({ name }) => name);
       await removeGenerations(directory, old, control.signal, log);
+      await removeStrayVerdicts(directory, held);
     } catch (error) {
       throw new Error(`${name} is published, but old generations were not removed: ${(error as Error).message}`, { cause: error });
     }
@@ -97,9 +104,27 @@ export async function backup(context: BackupContext): Promise<Outcome> {
   }
 }
 
+/** Says of every generation whether the next run keeps it, and why. Writes nothing. @throws Error where the target cannot be asked */
+export async function explainRetention(context: Pick<BackupContext, "settings" | "log" | "mounted" | "now">): Promise<void> {
+  const { settings, log, mounted, now = clock } = context;
+  const { target, retention } = targetOf(settings);
+  await checkMount(target, mounted);
+  const directory = join(target.mount, target.directory);
+  const candidates = await candidatesOf(directory, await listGenerations(directory, settings, log));
+  const { frozen, decisions } = planRetention(candidates, retention, now().getTime());
+  for (const { name, remove, why } of decisions) log(`${name}: ${remove ? "removed" : "kept"}: ${why}`);
+  if (frozen !== undefined) log(`no generation is removed: ${frozen}`);
+  log("dry run: nothing was backed up, and nothing removed");
+}
+
 /** Makes and publishes a generation. Only for the holder of the lock. */
-export async function generate(context: Omit<BackupContext, "jobName">, directory: string, newest: Generation | undefined, lock: Lock): Promise<string> {
-  const { settings, engine, agent, control, log, now = clock } = context;
+export async function generate(
+  context: Omit<BackupContext, "jobName"> & Pick<Manifest, "usualBytes">,
+  directory: string,
+  newest: Generation | undefined,
+  lock: Lock,
+): Promise<string> {
+  const { settings, engine, agent, control, log, usualBytes, now = clock } = context;
   const { target } = targetOf(settings);
   const { signal } = control;
   // Generations are ordered by name, and two of one second would be by chance.
@@ -119,6 +144,7 @@ export async function generate(context: Omit<BackupContext, "jobName">, director
       agent,
       previous: newest && { directory: join(directory, newest.name), manifest: newest.manifest },
       level: settings.compressionLevel,
+      recipients: settings.encryption?.recipients,
       count: progress.count,
       onWhole: (path) => whole.add(path),
     });
@@ -148,6 +174,7 @@ export async function generate(context: Omit<BackupContext, "jobName">, director
       purpose: settings.purpose,
       versions,
       fingerprint: dump.fingerprint,
+      usualBytes,
       files: dump.files,
       checks,
     };
@@ -173,10 +200,11 @@ export async function generate(context: Omit<BackupContext, "jobName">, director
  * @throws Error where the target cannot be asked
  */
 export async function targetSamples(settings: Settings, now: number, mounted?: Mounted): Promise<Sample[]> {
-  const { target } = targetOf(settings);
+  const { target, retention } = targetOf(settings);
   await checkMount(target, mounted);
   const directory = join(target.mount, target.directory);
   const generations = await listGenerations(directory, settings, () => undefined);
+  const { frozen } = planRetention(await candidatesOf(directory, generations), retention, now);
   const newest = generations.filter(({ time, manifest }) => time <= now && manifest.purpose === undefined).at(-1)?.manifest;
   const unix = (time: string | undefined): number | undefined => (time === undefined ? undefined : Math.floor(Date.parse(time) / 1000));
   return [
@@ -184,6 +212,7 @@ export async function targetSamples(settings: Settings, now: number, mounted?: M
     [METRICS.snapshot, unix(newest?.startedAt)],
     [METRICS.size, newest && bytesOf(newest)],
     [METRICS.generations, generations.length],
+    [METRICS.retentionFrozen, frozen === undefined ? 0 : 1],
     [METRICS.targetFree, await freeBytes(directory)],
   ];
 }

@@ -26,11 +26,11 @@ export interface Run {
   readonly signal: AbortSignal;
   readonly log: (message: string) => void;
   /**
-   * Streams `source` into an artefact, hashing and (by default) compressing on the way.
+   * Streams `source` into an artefact, hashing and (by default) compressing on the way; encrypting, where the backup is told to.
    * The promise fails if the source fails, and nothing counts that was not stored whole.
    */
   store(name: string, source: Readable, options?: StoreOptions): Promise<ManifestFile>;
-  /** Reads an artefact back from the target, decompressed; fails unless every byte decodes and nothing follows. */
+  /** Reads an artefact back from the target, decrypted and decompressed; fails unless every byte decodes and nothing follows. */
   open(file: ManifestFile): Readable;
   /** The newest valid generation of this backup, where there is one: unchanged files can be links to its files. */
   readonly previous?: Previous;

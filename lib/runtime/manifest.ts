@@ -21,6 +21,8 @@ export interface ManifestFile {
   readonly sha256: string;
   /** Size after decompression, where the runner compressed it. */
   readonly uncompressedBytes?: number;
+  /** The age recipients that it is encrypted to, after compression: the identity of any of them opens it. Absent where it is not. */
+  readonly recipients?: readonly string[];
   /**
    * Where the file lists a tree that is stored beside it, too large to be named here: bytes of those of its files that this
    * generation does not share with the one before.
@@ -44,6 +46,8 @@ export interface Manifest {
   /** Versions of the tools and servers involved, by name. */
   readonly versions: { readonly [tool: string]: string };
   readonly fingerprint: Fingerprint;
+  /** Bytes of content that were usual when it was made, by which its own are measured. Absent where it was the first. */
+  readonly usualBytes?: number;
   readonly files: readonly ManifestFile[];
   /** The checks that passed, in words, in order. */
   readonly checks: readonly string[];

@@ -10,6 +10,10 @@ export const METRICS = {
   size: { name: "backup_size_bytes", help: "Size of the newest generation on the target" },
   snapshot: { name: "backup_snapshot_timestamp", help: "Unix time that the data of the newest generation is at least as new as" },
   generations: { name: "backup_generations", help: "Number of whole generations on the target" },
+  retentionFrozen: {
+    name: "backup_retention_frozen",
+    help: "1 where no generation is removed because the newest shrank or a drill failed, else 0",
+  },
   targetFree: { name: "backup_target_free_bytes", help: "Free space on the target" },
   drillLastRun: { name: "backup_drill_last_run_timestamp", help: "Unix time at which the last drill ended, well or not" },
   drillLastExitCode: { name: "backup_drill_last_exit_code", help: "Exit code of the last drill, 0 where it proved the newest generation" },

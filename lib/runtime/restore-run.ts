@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
+import { identitiesIn } from "./age-identity";
 import type { Agent } from "./agent";
 import { generate, type BackupContext, type Outcome, targetOf } from "./backup-run";
 import { bytesOf, type Generation, listGenerations } from "./generation";
@@ -71,6 +72,7 @@ async function carryOut(context: RestoreContext, directory: string, lock: Lock, 
   const { name, manifest } = await choose(context, directory, generations);
   if (manifest.engine !== settings.engine.kind) throw new Error(`${name} was made by ${manifest.engine}, not ${settings.engine.kind}`);
   const path = join(directory, name);
+  const keyOf = identitiesIn(settings.identity);
   const run: Restore = {
     directory: path,
     manifest,
@@ -78,7 +80,7 @@ async function carryOut(context: RestoreContext, directory: string, lock: Lock, 
     signal,
     log,
     option: (option) => optionOf(context, option),
-    open: (file) => openFile(path, file, { signal, count: progress.count }),
+    open: (file) => openFile(path, file, { signal, count: progress.count, keyOf }),
     get agent(): Agent {
       if (context.agent === undefined) throw new Error("this restore's pod has no engine's container");
       return context.agent;
@@ -96,9 +98,10 @@ async function carryOut(context: RestoreContext, directory: string, lock: Lock, 
   const plan = await step("planning", () => restorer.plan(run));
   log(`generation ${name}: ${humanBytes(bytesOf(manifest))}, data as of ${manifest.startedAt}`);
   for (const line of plan.steps) log(`plan: ${line}`);
-  const { replaces } = plan;
+  const { replaces, aside } = plan;
   const skip = optionOf(context, "SAFETY_DUMP") === "skip";
-  if (replaces !== undefined) log(skip ? "plan: no safety dump, as SAFETY_DUMP is 'skip'" : "plan: back up what is there first");
+  const dumped = replaces !== undefined && aside === undefined;
+  if (dumped) log(skip ? "plan: no safety dump, as SAFETY_DUMP is 'skip'" : "plan: back up what is there first");
   if (optionOf(context, "DRY_RUN") === "true") {
     log("dry run: nothing was changed");
     return;
@@ -106,7 +109,7 @@ async function carryOut(context: RestoreContext, directory: string, lock: Lock, 
   if (replaces !== undefined && optionOf(context, "CONFIRM") !== replaces) {
     throw new Error(`the target is not empty, and nothing was changed; to replace it, set CONFIRM to ${JSON.stringify(replaces)}`);
   }
-  if (replaces !== undefined && !skip) {
+  if (dumped && !skip) {
     const safety = await generate({ ...context, settings: { ...settings, purpose: "safety" } }, directory, generations.at(-1), lock);
     log(`what is there now is kept as ${safety}`);
   }
@@ -117,6 +120,7 @@ async function carryOut(context: RestoreContext, directory: string, lock: Lock, 
   const seconds = (performance.now() - began) / 1000;
   for (const check of await step("comparing", () => restorer.verify(run, plan))) log(check);
   log(`restored ${name} in ${seconds.toFixed(1)} s`);
+  if (aside !== undefined) log(`what was there is in ${aside}: remove it once the application works`);
 }
 
 async function choose(context: RestoreContext, directory: string, all: readonly Generation[]): Promise<Generation> {

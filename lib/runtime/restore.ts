@@ -13,7 +13,7 @@ export interface Restore {
   readonly log: (message: string) => void;
   /** What the person who started the restore chose, by the name of the variable; undefined where it is unset or empty. */
   option(name: string): string | undefined;
-  /** Reads an artefact, decompressed; fails unless every byte decodes, has the SHA-256 of the manifest, and nothing follows. */
+  /** Reads an artefact, decrypted and decompressed; fails unless every byte decodes, has the SHA-256 of the manifest, and nothing follows. */
   open(file: ManifestFile): Readable;
   /** The engine's container. Engines that have none must not touch it. */
   readonly agent: Agent;
@@ -25,6 +25,8 @@ export interface RestorePlan {
   readonly steps: readonly string[];
   /** Name of what is there and would be replaced, which a person must confirm; undefined where the target is empty. */
   readonly replaces?: string;
+  /** Where all that is replaced stays as it is; undefined where it would be gone, so that it is backed up first. */
+  readonly aside?: string;
 }
 
 /** Puts one kind of data back where it came from. */

@@ -10,6 +10,8 @@ export const TARGET_DIRECTORY = "/backup";
 export const SCRATCH_DIRECTORY = "/scratch";
 /** The `emptyDir` in which runner and engine hand over files of a scratch instance. */
 export const WORK_DIRECTORY = "/work";
+/** Below it the runner of a drill or restore has the Secret with the identities that decrypt. */
+export const IDENTITY_DIRECTORY = "/identity";
 /** The sentinel's name in the root of the export. */
 export const SENTINEL = ".cdktf-backup-target";
 
@@ -38,6 +40,16 @@ export interface Settings {
   readonly deadlineSeconds: number;
   /** zstd level for what the engine does not compress itself. */
   readonly compressionLevel: number;
+  /** Absent where what is stored is not encrypted. */
+  readonly encryption?: EncryptionSettings;
+  /** Path in the runner of the file with the identities that decrypt; never set for a backup. */
+  readonly identity?: string;
+}
+
+/** How everything that is stored is encrypted, in the format of https://age-encryption.org/v1. */
+export interface EncryptionSettings {
+  /** Public keys, `age1...`: whoever has the private key of one of them can read everything. At least one. */
+  readonly recipients: readonly string[];
 }
 
 /** What a restore drill demands besides equality with the fingerprint. */
@@ -46,6 +58,8 @@ export interface DrillSettings {
   readonly maxAgeSeconds: number;
   /** Statements that the restored data must answer as stated. */
   readonly assertions: readonly Assertion[];
+  /** Bytes that the runner's scratch space may hold. */
+  readonly scratchBytes?: number;
 }
 
 /** A statement and what it must return, such as a row that is known to exist. */
@@ -78,4 +92,10 @@ export interface RetentionSettings {
   readonly keepDays?: number;
   /** Never fewer proven generations than this, however old. At least 2. */
   readonly keepLast: number;
+  /** What proves a generation: the green verdict of its drill or, of a backup that has none, that it was verified when it was made. */
+  readonly proof: "drill" | "verification";
+  /** Largest share of the generations that one run removes; one may go in any case. */
+  readonly removeAtMost: number;
+  /** Nothing is removed while the newest generation is smaller than this share of what is usual. */
+  readonly freezeBelow: number;
 }

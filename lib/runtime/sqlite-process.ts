@@ -15,7 +15,11 @@ export type SqliteTask =
   /** Opens a private copy for writing, so that its log or journal is applied to the file. */
   | { readonly task: "recover"; readonly file: string }
   /** Integrity check and content of a private file that nothing writes. */
-  | { readonly task: "inspect"; readonly file: string };
+  | { readonly task: "inspect"; readonly file: string }
+  /** The same of a private copy that is opened as an application opens it, asked statements, and written to. */
+  | { readonly task: "use"; readonly file: string; readonly queries: readonly string[] }
+  /** Takes the lock that shuts out everybody else, and lets it go. */
+  | { readonly task: "lock"; readonly file: string };
 
 /** What SQLite's own checks say of a database. */
 export interface SqliteCheck {
@@ -37,11 +41,24 @@ export interface SqliteInspection extends SqliteCheck {
   readonly tables: { readonly [table: string]: number };
 }
 
+/** What a statement returned: one value as text, null where that is NULL; or why it is not an answer. */
+export type SqliteAnswer = { readonly value: string | null } | { readonly problem: string };
+
+/** What became of a database that was used. */
+export interface SqliteUse {
+  readonly inspection: SqliteInspection;
+  /** How it keeps its transactions: `wal`, `delete`. */
+  readonly journalMode: string;
+  readonly answers: readonly SqliteAnswer[];
+}
+
 interface Results {
   readonly check: SqliteCheck;
   readonly copy: null;
   readonly recover: null;
   readonly inspect: SqliteInspection;
+  readonly use: SqliteUse;
+  readonly lock: null;
 }
 
 /**
@@ -68,12 +85,13 @@ export class SqliteError extends Error {
  * must answer a TERM; because a database truncated under it can kill the process that maps it; and because closing any
  * descriptor of a database drops all locks that the same process holds on it.
  *
+ * @param seconds for which a lock is waited for
  * @throws SqliteError where SQLite refuses
  */
-export function sqlite<T extends SqliteTask>(task: T, signal?: AbortSignal): Promise<Results[T["task"]]> {
+export function sqlite<T extends SqliteTask>(task: T, signal?: AbortSignal, seconds = BUSY_SECONDS): Promise<Results[T["task"]]> {
   signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
-    const request = JSON.stringify({ ...task, timeout: BUSY_SECONDS * 1000 });
+    const request = JSON.stringify({ ...task, timeout: seconds * 1000 });
     const child = spawn(process.execPath, ["-e", `(${work.toString()})()`, request], { stdio: ["ignore", "pipe", "inherit"], env: {} });
     const output: Buffer[] = [];
     const kill = (): void => void child.kill("SIGKILL");
@@ -108,7 +126,7 @@ async function work(): Promise<void> {
   const perform = async (): Promise<unknown> => {
     const url = pathToFileURL(request.file);
     if (request.task === "inspect") url.searchParams.set("immutable", "1");
-    const readOnly = request.task !== "recover";
+    const readOnly = !["recover", "use", "lock"].includes(request.task);
     const database = new DatabaseSync(url, { readOnly, timeout: request.timeout, enableForeignKeyConstraints: false });
     const rows = (sql: string): Fact[][] => {
       const statement = database.prepare(sql);
@@ -119,6 +137,12 @@ async function work(): Promise<void> {
     if (request.task === "recover") {
       number("SELECT count(*) FROM sqlite_schema");
       rows("PRAGMA wal_checkpoint(TRUNCATE)");
+      database.close();
+      return null;
+    }
+    if (request.task === "lock") {
+      // In this mode a log has no index that processes share, so that a connection which only has it open is in the way too.
+      database.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK");
       database.close();
       return null;
     }
@@ -146,7 +170,7 @@ async function work(): Promise<void> {
     } catch {
       // "foreign key mismatch": the schema refers to a column that is not unique, which SQLite tolerates until it is used.
     }
-    return {
+    const inspection = {
       ...check,
       foreignKeyViolations,
       userVersion: number("PRAGMA user_version"),
@@ -154,6 +178,32 @@ async function work(): Promise<void> {
       schema: createHash("sha256").update(JSON.stringify(schema)).digest("hex"),
       tables,
     };
+    if (request.task === "inspect") return inspection;
+
+    database.exec("COMMIT; PRAGMA query_only = on");
+    const answer = (query: string): unknown => {
+      try {
+        const statement = database.prepare(query);
+        if (/[^\s;]/.test(query.slice(statement.sourceSQL.length))) return { problem: "is more than one statement" };
+        statement.setReturnArrays(true);
+        statement.setReadBigInts(true);
+        const found = statement.all() as unknown as (bigint | number | string | Uint8Array | null)[][];
+        const [value = null] = found[0] ?? [];
+        if (found.length !== 1 || found[0]?.length !== 1) {
+          return { problem: `returned ${found.length} rows of ${statement.columns().length} columns instead of one value` };
+        }
+        if (typeof value === "number") return { value: Number.isInteger(value) ? value.toFixed(1) : String(value) };
+        return { value: value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value === null ? null : String(value) };
+      } catch (error) {
+        return { problem: `failed: ${(error as Error).message}` };
+      }
+    };
+    const answers = request.queries.map(answer);
+    const journalMode = rows("PRAGMA journal_mode")[0]?.[0];
+    // The same value again is a page that is written.
+    database.exec(`PRAGMA query_only = off; BEGIN IMMEDIATE; PRAGMA user_version = ${inspection.userVersion}; COMMIT`);
+    database.close();
+    return { inspection, journalMode, answers };
   };
 
   const answer = await perform().then(

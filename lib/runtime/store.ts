@@ -2,22 +2,33 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Readable, Transform } from "node:stream";
+import { Readable, Transform, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
+import { decrypter, encrypter, type FileKeyOf } from "./age";
 import type { StoreOptions } from "./engine";
 import { isBelow } from "./generation";
 import type { ManifestFile } from "./manifest";
 
 /** Suffix of what the runner compressed. */
 export const COMPRESSED = ".zst";
+/** Suffix of what the runner encrypted, after that of compression. */
+export const ENCRYPTED = ".age";
 const CHUNK_BYTES = 262_144;
+/** Dumps repeat themselves over long distances; finding that costs next to nothing, in a window of 8 MiB that any reader accepts. */
+const ZSTD = {
+  [constants.ZSTD_c_checksumFlag]: 1,
+  [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+  [constants.ZSTD_c_windowLog]: 23,
+};
 
 /** How an artefact is written. */
 export interface WriteOptions extends StoreOptions {
   /** zstd level. */
   readonly level: number;
   readonly signal: AbortSignal;
+  /** To whom it is encrypted, and by what key. @default - not encrypted */
+  readonly encryption?: { readonly recipients: readonly string[]; readonly fileKey: Buffer };
   /** Told the size of every chunk, for progress reports. */
   readonly count?: (bytes: number) => void;
 }
@@ -29,6 +40,17 @@ export interface ReadOptions {
   readonly count?: (bytes: number) => void;
   /** Told the path once the file was read to its end and found whole. */
   readonly onWhole?: (path: string) => void;
+  /** Finds the key of a file that is encrypted. @default - such a file cannot be read */
+  readonly keyOf?: KeyOf;
+}
+
+/** Finds what opens an artefact. @throws Error where nothing can, with the reason */
+export type KeyOf = (file: ManifestFile) => FileKeyOf;
+
+/** The name that an engine gave to an artefact, without what the runner appended to it. */
+export function artefactName({ path, uncompressedBytes, recipients }: ManifestFile): string {
+  const end = (recipients === undefined ? 0 : ENCRYPTED.length) + (uncompressedBytes === undefined ? 0 : COMPRESSED.length);
+  return path.slice(0, path.length - end);
 }
 
 /**
@@ -36,8 +58,8 @@ export interface ReadOptions {
  * @throws Error if the source fails, the file exists, or the target refuses a byte
  */
 export async function storeFile(directory: string, name: string, source: Readable, options: WriteOptions): Promise<ManifestFile> {
-  const { compress = true, inspect, level, signal, count } = options;
-  const path = compress ? name + COMPRESSED : name;
+  const { compress = true, inspect, level, signal, count, encryption } = options;
+  const path = name + (compress ? COMPRESSED : "") + (encryption === undefined ? "" : ENCRYPTED);
   if (!isBelow(path)) {
     throw new Error(`an artefact's name must be a relative path without '.' and '..', but got ${JSON.stringify(name)}`);
   }
@@ -59,14 +81,15 @@ export async function storeFile(directory: string, name: string, source: Readabl
       bytes += chunk.length;
       hash.update(chunk);
     });
-    const write = async function (chunks: AsyncIterable<Buffer>): Promise<void> {
-      for await (const chunk of chunks) await file.writeFile(chunk).catch(refused);
-    };
-    const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
-    if (compress) await pipeline(source, before, createZstdCompress({ params, chunkSize: CHUNK_BYTES }), after, write, { signal });
-    else await pipeline(source, before, after, write, { signal });
+    const target = new Writable({
+      write: (chunk: Buffer, _encoding, next) => void file.writeFile(chunk).catch(refused).then(() => next(), next),
+    });
+    const params = { ...ZSTD, [constants.ZSTD_c_compressionLevel]: level };
+    const compressor = compress ? [createZstdCompress({ params, chunkSize: CHUNK_BYTES })] : [];
+    const cipher = encryption === undefined ? [] : [encrypter(encryption.recipients, encryption.fileKey)];
+    await pipeline([source, before, ...compressor, ...cipher, after, target], { signal });
     await file.sync().catch(refused);
-    const result = { path, bytes, sha256: hash.digest("hex") };
+    const result = { path, bytes, sha256: hash.digest("hex"), recipients: encryption?.recipients };
     return compress ? { ...result, uncompressedBytes } : result;
   } finally {
     // The last place where a target can say that it lost something.
@@ -75,14 +98,14 @@ export async function storeFile(directory: string, name: string, source: Readabl
 }
 
 /**
- * What `storeFile` stored, decompressed, read back from the target.
+ * What `storeFile` stored, decrypted and decompressed, read back from the target.
  * The stream fails instead of ending unless the file has the very bytes that were written: nothing cut, changed or appended.
  */
 export function openFile(directory: string, file: ManifestFile, options: ReadOptions = {}): Readable {
   return Readable.from(decode(directory, file, options), { objectMode: false });
 }
 
-async function* decode(directory: string, file: ManifestFile, { signal, count, onWhole }: ReadOptions): AsyncGenerator<Buffer> {
+async function* decode(directory: string, file: ManifestFile, { signal, count, onWhole, keyOf }: ReadOptions): AsyncGenerator<Buffer> {
   const path = join(directory, file.path);
   const damaged = (how: string): Error => new Error(`${file.path} is damaged: ${how}`);
   const { size } = await stat(path);
@@ -94,14 +117,18 @@ async function* decode(directory: string, file: ManifestFile, { signal, count, o
     hash.update(chunk);
     count?.(chunk.length);
   });
+  const decoders: Transform[] = [raw];
+  if (file.recipients !== undefined) {
+    if (keyOf === undefined) throw new Error(`${file.path} is encrypted`);
+    decoders.push(decrypter(keyOf(file)));
+  }
+  if (file.uncompressedBytes !== undefined) decoders.push(createZstdDecompress({ chunkSize: CHUNK_BYTES }));
   const source = createReadStream(path, { highWaterMark: CHUNK_BYTES, signal });
-  const { uncompressedBytes = file.bytes } = file;
-  const decoder = file.uncompressedBytes === undefined ? undefined : createZstdDecompress({ chunkSize: CHUNK_BYTES });
   let decoded = 0;
   let failure: Error | undefined;
-  pipeline(decoder === undefined ? [source, raw] : [source, raw, decoder]).catch((error: Error) => (failure = error));
+  pipeline([source, ...decoders]).catch((error: Error) => (failure = error));
   try {
-    for await (const chunk of (decoder ?? raw) as AsyncIterable<Buffer>) {
+    for await (const chunk of decoders.at(-1) as AsyncIterable<Buffer>) {
       decoded += chunk.length;
       yield chunk;
     }
@@ -113,6 +140,7 @@ async function* decode(directory: string, file: ManifestFile, { signal, count, o
   // The decoder stops at the end of a frame and says nothing of what follows. (At times that is an empty frame, with which
   // Node's compressor ends; so it is the size and the hash that keep anything else from following.)
   if (bytes !== file.bytes || hash.digest("hex") !== file.sha256) throw damaged("its SHA-256 is not the one that was written");
+  const { uncompressedBytes = decoded } = file;
   if (decoded !== uncompressedBytes) throw damaged(`${decoded} bytes after decompression instead of ${uncompressedBytes}`);
   onWhole?.(file.path);
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { gather, readTar, tarEnd, tarHeader, tarPadding } from "./tar";
-import { plain, TreeDigest, type TreeNode, type TreeOptions, TreeReader, Twins } from "./tree";
+import { plain, TreeDigest, type TreeFacts, type TreeNode, type TreeOptions, TreeReader, Twins } from "./tree";
 
 /** A path whose tree goes into an archive. */
 export interface ArchiveSource {
@@ -31,7 +31,7 @@ export class TreeArchive {
   }
 
   /** What the archive holds, once the stream ended. */
-  public facts(): ReturnType<TreeDigest["facts"]> {
+  public facts(): TreeFacts {
     return this.digest.facts();
   }
 
@@ -108,7 +108,7 @@ function* zeros(most: number): Generator<Buffer, number> {
  * @returns what it holds, as {@link TreeArchive.facts}
  * @throws Error where it is damaged
  */
-export async function archiveFacts(archive: AsyncIterable<Buffer>): Promise<ReturnType<TreeDigest["facts"]>> {
+export async function archiveFacts(archive: AsyncIterable<Buffer>): Promise<TreeFacts> {
   const digest = new TreeDigest();
   let last: Parameters<TreeDigest["add"]>[0] | undefined;
   for await (const member of readTar(archive)) {

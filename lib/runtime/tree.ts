@@ -15,7 +15,6 @@ import {
 } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { promisify } from "node:util";
-import type { Fact } from "./manifest";
 import type { TarEntry } from "./tar";
 
 // Looking at a file and reading a small one are synchronous: the trips through the thread pool would cost many times the work itself
@@ -198,6 +197,9 @@ export class OpenFile {
   }
 }
 
+/** Numbers of files (hard links are files), directories and symbolic links, bytes, and a hash over paths, modes and contents. */
+export type TreeFacts = { readonly [count in "files" | "directories" | "symlinks" | "bytes"]: number } & { readonly sha256: string };
+
 /** What a tree holds, comparable with what a restored copy holds. Owners and times are left out: not every restore may set them. */
 export class TreeDigest {
   private readonly hash = createHash("sha256");
@@ -214,8 +216,7 @@ export class TreeDigest {
     this.hash.update(`${JSON.stringify([path, type, type === "symlink" ? 0 : mode, target ?? sha256 ?? null])}\n`);
   }
 
-  /** Numbers of files (hard links are files), directories and symbolic links, bytes, and a hash over paths, modes and contents. */
-  public facts(): { readonly files: number } & { readonly [key: string]: Fact } {
+  public facts(): TreeFacts {
     const { files, directories, symlinks, bytes } = this;
     return { files, directories, symlinks, bytes, sha256: this.hash.copy().digest("hex") };
   }

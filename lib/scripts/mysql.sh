@@ -30,14 +30,20 @@ verb_query() {
   connected "$client" --batch --skip-column-names --connect-timeout=10
 }
 
-# One database. Without CREATE DATABASE: where it goes is for the restore to say.
-verb_dump() {
+# The database "$1", with further options. Without CREATE DATABASE: where it goes is for the restore to say.
+dumped() {
   database=$1
-  set -- --single-transaction --quick --routines --events --triggers --no-tablespaces --hex-blob
+  shift
+  set -- --single-transaction --quick --routines --events --triggers --no-tablespaces --hex-blob "$@"
   case $("$dump" --version) in
     *MariaDB*) ;;
     # The first would make a restore refuse or not replicate; the second asks for a table that other servers do not have.
     *) set -- "$@" --set-gtid-purged=OFF --column-statistics=0 ;;
   esac
   connected "$dump" "$@" -- "$database"
+}
+
+# One database.
+verb_dump() {
+  dumped "$1"
 }

@@ -1,9 +1,21 @@
+import { readdirSync } from "node:fs";
+import { run, temporaryDirectory } from "../helpers/process";
 import { Homelab, jobsOf, synthesiseHomelab } from "./homelab";
-import { endOfJob, startJob, succeeded, type FinishedJob } from "./jobs";
+import { endOfJob, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
+import { ENGINES } from "./services";
 
-const stacks = synthesiseHomelab();
-const jobs = jobsOf(stacks);
-const backups = jobs.filter(({ settings }) => settings.target !== undefined);
+const jobs = jobsOf(synthesiseHomelab());
+const backups = jobs.filter(({ command }) => command === "backup");
+const others = jobs.filter(({ command }) => command !== "backup");
+/** What the backups of servers say when the server is down; the others read files. */
+const DOWN: { readonly [job: string]: RegExp } = {
+  "postgresql-backup": /connection to server at "pg-cluster-rw\.dbaas".* failed/,
+  "immich-backup": /connection to server at "immich-postgresql\.immich".* failed/,
+  "mysql-backup": /Can't connect to (MySQL )?server on 'mysql\.dbaas'/,
+  "redis-backup": /redis\.redis/,
+  "vault-backup": /vault-active\.vault/,
+  "etcd-backup": /127\.0\.0\.1:2379/,
+};
 
 describe("every backup under a real kubelet", () => {
   let homelab: Homelab;
@@ -11,11 +23,18 @@ describe("every backup under a real kubelet", () => {
 
   beforeAll(async () => {
     homelab = await Homelab.start();
-    const names = await Promise.all(jobs.map(({ name, namespace }) => startJob(homelab.cluster, namespace, name)));
-    const all = await Promise.all(jobs.map(({ namespace }, index) => endOfJob(homelab.cluster, namespace, names[index] ?? "", 200)));
-    jobs.forEach(({ name }, index) => ended.set(name, all[index] as FinishedJob));
+    // What reads a backup comes after all of them.
+    for (const part of [backups, others]) for (const job of await runAll(part)) ended.set(job.cronJob, job);
   }, 400_000);
   afterAll(() => homelab?.stop());
+
+  /** Starts the Jobs of CronJobs all at once, and waits for all of them. */
+  async function runAll(all: typeof jobs, options: JobOptions = {}): Promise<readonly (FinishedJob & { readonly cronJob: string })[]> {
+    const names = await Promise.all(all.map(({ name, namespace }) => startJob(homelab.cluster, namespace, name, options)));
+    return Promise.all(
+      all.map(async ({ name, namespace }, index) => ({ ...(await endOfJob(homelab.cluster, namespace, names[index] ?? "", 200)), cronJob: name })),
+    );
+  }
 
   test.each(jobs)("$namespace/$name: its Job completes", ({ name }) => {
     expect(succeeded(ended.get(name)).log).not.toContain("not pushed");
@@ -38,5 +57,43 @@ describe("every backup under a real kubelet", () => {
   test("the integrity check of Vaultwarden's database reports that it is sound", async () => {
     const check = homelab.job("vaultwarden-integrity-check");
     expect(await homelab.metric("vaultwarden_sqlite_integrity_ok", check)).toBe(1);
+  });
+
+  test.each(ENGINES)("the image $reference has the tools that its script names, and no others", async ({ reference, profile }) => {
+    const root = temporaryDirectory("image");
+    const ctr = ["--address", homelab.cluster.containerdSocket, "--namespace", "k8s.io", "images"];
+    await run("ctr", [...ctr, "mount", reference, root]);
+    const found = readdirSync(`${root}/usr/bin`);
+    await run("ctr", [...ctr, "unmount", "--rm", root]);
+    expect(found.sort()).toEqual([...new Set(profile.tools)].sort());
+  });
+
+  describe("without its server", () => {
+    const failed = new Map<string, FinishedJob>();
+    const served = backups.filter(({ name }) => DOWN[name] !== undefined);
+
+    beforeAll(async () => {
+      await homelab.stopServers();
+      for (const job of await runAll(served, { change: (spec) => (spec["backoffLimit"] = 0) })) failed.set(job.cronJob, job);
+    });
+
+    test.each(served)("fails when the server of $namespace/$name is down: one line says so, and nothing is published", async ({ name }) => {
+      const job = homelab.job(name);
+      const { succeeded: passed, log = "" } = failed.get(name) ?? {};
+      expect(passed).toBe(false);
+      const lines = log.split("\n").filter((line) => line.includes("backup failed: "));
+      expect(lines).toEqual([expect.stringMatching(DOWN[name] ?? /^$/)]);
+      expect(homelab.generations(job)).toHaveLength(1);
+      expect(homelab.leftovers(job)).toEqual([]);
+      expect(await homelab.metric("backup_last_exit_code", job)).toBe(1);
+    });
+
+    test("fails when the application beside which it runs is down: no pod is started, the deadline ends it", async () => {
+      const job = homelab.job("prometheus-backup");
+      const [ended] = await runAll([job], { change: (spec) => (spec["activeDeadlineSeconds"] = 10) });
+      expect(ended).toMatchObject({ succeeded: false, reason: "DeadlineExceeded", log: "" });
+      const events = await homelab.cluster.kubectl("get", "events", "--namespace", job.namespace, "--field-selector", "reason=FailedScheduling");
+      expect(events).toContain("didn't match pod affinity rules");
+    });
   });
 });

@@ -85,6 +85,12 @@ export class Cluster {
     return run(this.kubectlProgram, ["--kubeconfig", this.kubeconfig, ...args], options);
   }
 
+  /** Runs shell commands as a person would, with this cluster's `kubectl`. @returns what they print @throws if one of them fails */
+  public async shell(commands: string): Promise<string> {
+    const path = `${this.given === undefined ? `${PROGRAMS}:` : ""}/usr/local/bin:/usr/bin:/bin`;
+    return (await run("sh", ["-euc", commands], { env: { PATH: path, KUBECONFIG: this.kubeconfig } })).stdout;
+  }
+
   /** So that no test writes to namespaces of somebody's services. @throws if one exists in a cluster that runs elsewhere */
   public async refuseIfInUse(namespaces: readonly string[]): Promise<void> {
     if (this.given === undefined) return;

@@ -7,7 +7,6 @@ import { Homelab, type BackupJob } from "./homelab";
 import { endOfJob, podsOf, runJob, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
 import { PASSWORD } from "./services";
 
-const MYSQL = { name: "mysql", namespace: "dbaas" };
 /** One attempt is enough to see why it failed. */
 const once: JobOptions = { change: (spec) => (spec["backoffLimit"] = 0) };
 
@@ -44,7 +43,7 @@ describe("faults under a real kubelet", () => {
   }
 
   test("fails when the server is down, and tries once more", async () => {
-    await homelab.scale(MYSQL, 0);
+    await homelab.scale("mysql", 0);
     try {
       const ended = await failing(mysql, {});
       expect(ended.reason).toBe("BackoffLimitExceeded");
@@ -52,7 +51,7 @@ describe("faults under a real kubelet", () => {
       expect(lines).toHaveLength(2);
       for (const line of lines) expect(line).toMatch(/Can't connect to (MySQL )?server on 'mysql\.dbaas'/);
     } finally {
-      await homelab.scale(MYSQL, 1);
+      await homelab.scale("mysql", 1);
     }
   });
 

@@ -1,15 +1,16 @@
 import { Cluster } from "./cluster";
-import { apply, namespacesOf, synthesiseHomelab } from "./homelab";
+import { apply, namespaceFlag, namespacesOf, replace, synthesiseHomelab } from "./homelab";
 
 const stacks = synthesiseHomelab();
+const namespaces = namespacesOf(stacks);
 
 describe("the homelab on a real API server", () => {
   let cluster: Cluster;
 
   beforeAll(async () => {
     cluster = await Cluster.startOrConnect();
-    await cluster.refuseIfInUse(namespacesOf(stacks).map(({ metadata }) => metadata.name));
-    await apply(cluster, namespacesOf(stacks));
+    await cluster.refuseIfInUse(namespaces.map(({ metadata }) => metadata.name));
+    await apply(cluster, namespaces);
   });
   afterAll(() => cluster?.stop());
 
@@ -25,8 +26,7 @@ describe("the homelab on a real API server", () => {
   test.each(stacks)("$id: is applied", async ({ objects: all }) => {
     await apply(cluster, all);
     for (const { kind, metadata } of all) {
-      const namespace = metadata.namespace === undefined ? [] : ["--namespace", metadata.namespace];
-      expect(await cluster.kubectl("get", kind, metadata.name, ...namespace, "-o", "jsonpath={.metadata.name}")).toBe(metadata.name);
+      expect(await cluster.kubectl("get", kind, metadata.name, ...namespaceFlag(metadata), "-o", "jsonpath={.metadata.name}")).toBe(metadata.name);
     }
   });
 
@@ -38,6 +38,19 @@ describe("the homelab on a real API server", () => {
         await cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", ...claim, "--timeout=60s");
         expect(await cluster.kubectl("get", ...claim, "-o", "jsonpath={.spec.volumeName}")).toBe(metadata.name);
       }
+    }
+  });
+
+  test.each(namespaces)("$metadata.name: a pod that is not restricted is refused", async ({ metadata: { name } }) => {
+    const pod = ["run", "unrestricted", "--namespace", name, "--image", "registry.k8s.io/pause:3.10", "--dry-run=server"];
+    expect((await cluster.tryKubectl({ mayFail: true }, ...pod)).stderr).toContain('violates PodSecurity "restricted');
+  });
+
+  test.each(stacks)("$id: destroying it is refused before anything is changed", async ({ json, objects: all }) => {
+    await expect(replace(cluster, json, "{}")).rejects.toThrow(/^prevent_destroy: .*kubernetes_persistent_volume_v1\./);
+    for (const { kind, metadata } of all) {
+      const deleted = ["get", kind, metadata.name, ...namespaceFlag(metadata), "-o", "jsonpath={.metadata.deletionTimestamp}"];
+      expect(await cluster.kubectl(...deleted)).toBe("");
     }
   });
 });

@@ -13,7 +13,7 @@ import type { Block, Synthesised } from "../helpers/pod/terraform";
 import { chownTree, run, waitFor } from "../helpers/process";
 import { Etcd, Pki } from "../helpers/servers/etcd";
 import { Cluster } from "./cluster";
-import { objectsOf, type KubernetesObject } from "./direct";
+import { objectsOf, removals, type KubernetesObject } from "./direct";
 import { importImages } from "./images";
 import { IMAGES, objectsOfServer, PASSWORD, SERVERS_OF_THE_HOMELAB, type Server } from "./services";
 import { VaultOnTheNode } from "./vault";
@@ -29,6 +29,8 @@ export interface AppliedStack {
 export interface BackupJob {
   readonly name: string;
   readonly namespace: string;
+  /** What the runner does: `backup`, `check-integrity`. */
+  readonly command: string;
   readonly json: string;
   readonly settings: Settings;
 }
@@ -46,11 +48,20 @@ export function jobsOf(stacks: readonly AppliedStack[]): readonly BackupJob[] {
   return stacks.flatMap(({ json, objects }) =>
     objects
       .filter(({ kind }) => kind === "CronJob")
-      .map(({ metadata: { name, namespace = "" } }) => {
+      .map(({ metadata: { name, namespace = "" }, spec }) => {
+        const command = runnerCommand(spec as CronJobSpec);
         const config = objects.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === name && metadata.namespace === namespace);
-        return { name, namespace, json, settings: JSON.parse(String((config?.["data"] as Block)["settings.json"])) as Settings };
+        return { name, namespace, command, json, settings: JSON.parse(String((config?.["data"] as Block)["settings.json"])) as Settings };
       }),
   );
+}
+
+interface CronJobSpec {
+  readonly jobTemplate: { readonly spec: { readonly template: { readonly spec: { readonly containers: readonly { readonly name: string; readonly command: readonly string[] }[] } } } };
+}
+
+function runnerCommand({ jobTemplate }: CronJobSpec): string {
+  return jobTemplate.spec.template.spec.containers.find(({ name }) => name === "runner")?.command.at(-1) ?? "";
 }
 
 /** Applies objects as `direct` does: all at once, in the order given. */
@@ -58,6 +69,23 @@ export async function apply(cluster: Cluster, objects: readonly object[]): Promi
   if (objects.length === 0) return;
   const input = objects.map((object) => JSON.stringify(object)).join("\n---\n");
   await cluster.tryKubectl({ input }, "apply", "--server-side", "--force-conflicts", "-f", "-");
+}
+
+/**
+ * Makes a stack of another as `direct` does: what is no longer in it is deleted.
+ * @param after `{}` destroys it
+ * @throws before anything is changed, where `prevent_destroy` forbids it
+ */
+export async function replace(cluster: Cluster, before: string, after: string): Promise<void> {
+  const next = JSON.parse(after) as Synthesised;
+  const gone = removals(JSON.parse(before) as Synthesised, next);
+  await apply(cluster, objectsOf(next));
+  for (const { kind, metadata } of gone) await cluster.kubectl("delete", kind, metadata.name, ...namespaceFlag(metadata));
+}
+
+/** `--namespace`, where the object has one. */
+export function namespaceFlag({ namespace }: KubernetesObject["metadata"]): readonly string[] {
+  return namespace === undefined ? [] : ["--namespace", namespace];
 }
 
 /** The namespaces that the stacks use and do not bring themselves, each at the strictest level of Pod Security. */
@@ -188,12 +216,25 @@ export class Homelab {
     await waitFor(() => this.leftovers(job).some((name) => name.startsWith(".partial-")), `${job.name} to dump`, 60);
   }
 
-  /** Stops or starts a Deployment's pod, and waits until that is so. */
-  public async scale({ name, namespace }: { readonly name: string; readonly namespace: string }, replicas: 0 | 1): Promise<void> {
+  /** Stops or starts the pod of a server or an application, and waits until that is so. */
+  public async scale(name: string, replicas: 0 | 1): Promise<void> {
     const { cluster } = this;
+    const server = SERVERS_OF_THE_HOMELAB.find((one) => one.name === name);
+    if (server === undefined) throw new Error(`no server ${name}`);
+    const { namespace, labels } = server;
     await cluster.kubectl("scale", "--namespace", namespace, `deployment/${name}`, `--replicas=${replicas}`);
-    if (replicas === 1) await this.ready({ name, namespace });
-    else await waitFor(async () => (await cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", `app=${name}`, "-o", "name")) === "", `${name} to stop`, 60);
+    if (replicas === 1) return this.ready(server);
+    const selector = Object.entries(labels).map(([label, value]) => `${label}=${value}`);
+    const pods = ["get", "pods", "--namespace", namespace, "--selector", selector.join(), "-o", "name"];
+    await waitFor(async () => (await cluster.kubectl(...pods)) === "", `${name} to stop`, 60);
+  }
+
+  /** Stops all servers and applications, but for the Pushgateway. */
+  public async stopServers(): Promise<void> {
+    await this.etcd?.stop("SIGKILL");
+    await this.vault?.stop();
+    const [gateway] = site.pushgateway.host.split(".");
+    await Promise.all(SERVERS_OF_THE_HOMELAB.filter(({ name }) => name !== gateway).map(({ name }) => this.scale(name, 0)));
   }
 
   /** Waits until a Deployment's pod is ready and its Service, where it has one, leads to it: kube-proxy comes a little later. */

@@ -14,6 +14,8 @@ export interface FinishedJob {
 export interface JobOptions {
   /** @default - `<cronjob>-by-hand-<n>` */
   readonly name?: string;
+  /** Variables of its containers that this one run has besides, or with other values. @default - none */
+  readonly env?: { readonly [name: string]: string };
   /** Changes to the Job's `spec`, such as a shorter deadline. @default - none */
   readonly change?: (spec: Record<string, unknown>) => void;
 }
@@ -26,16 +28,19 @@ interface JobObject {
 
 let count = 0;
 
-/** What `kubectl create job --from=cronjob/<name>` makes; returns the Job's name. */
+/**
+ * Starts a CronJob's Job by hand, also that of a suspended one, as a person does:
+ * `kubectl create job --from=cronjob/<name> --dry-run=client -o json | kubectl set env --local -f - KEY=value -o json | kubectl create -f -`
+ *
+ * @returns the Job's name
+ */
 export async function startJob(cluster: Cluster, namespace: string, cronJob: string, options: JobOptions = {}): Promise<string> {
   const name = options.name ?? `${cronJob}-by-hand-${++count}`;
-  const create = ["create", "job", name, "--namespace", namespace, `--from=cronjob/${cronJob}`];
-  if (options.change === undefined) {
-    await cluster.kubectl(...create);
-    return name;
-  }
-  const job = JSON.parse(await cluster.kubectl(...create, "--dry-run=client", "-o", "json")) as JobObject;
-  options.change(job.spec);
+  const env = Object.entries(options.env ?? {}).map(([variable, value]) => `${variable}=${value}`);
+  let json = await cluster.kubectl("create", "job", name, "--namespace", namespace, `--from=cronjob/${cronJob}`, "--dry-run=client", "-o", "json");
+  if (env.length > 0) json = (await cluster.tryKubectl({ input: json }, "set", "env", "--local", "-f", "-", ...env, "-o", "json")).stdout;
+  const job = JSON.parse(json) as JobObject;
+  options.change?.(job.spec);
   await cluster.tryKubectl({ input: JSON.stringify(job) }, "create", "-f", "-");
   return name;
 }
@@ -66,6 +71,7 @@ export async function endOfJob(cluster: Cluster, namespace: string, name: string
   return { name, succeeded: type === "Complete", ...(reason === undefined ? {} : { reason }), log: [...logs.values()].join("") };
 }
 
+/** {@link startJob} and {@link endOfJob}. */
 export async function runJob(cluster: Cluster, namespace: string, cronJob: string, options: JobOptions = {}): Promise<FinishedJob> {
   return endOfJob(cluster, namespace, await startJob(cluster, namespace, cronJob, options));
 }

@@ -1,16 +1,17 @@
 import { TerraformStack, Testing } from "cdktf";
 import { MySqlDumpBackup } from "../../constructs/backup";
-import { NfsBackupVolume } from "../../constructs/storage";
+import { NfsBackupVolume, RetiredBackupVolume } from "../../constructs/storage";
 import { RUNNER_IMAGE } from "../../constructs/runner/defaults";
 import { ImageReference, Retention, Schedule } from "../../lib";
 import { site } from "../../stacks/site";
 import type { Block, Synthesised } from "../helpers/pod/terraform";
 import { run, waitFor } from "../helpers/process";
 import { objectsOf, type KubernetesObject } from "./direct";
-import { apply, Homelab, type BackupJob } from "./homelab";
+import { apply, Homelab, replace, type BackupJob } from "./homelab";
 import { endOfJob, podsOf, runJob, startJob, succeeded, type JobOptions } from "./jobs";
 
 const NEXT_IMAGE = `${RUNNER_IMAGE.repository}:24.21.1-alpine`;
+const NEXT_RUNNER = 'console.log("the next runner");\n';
 const once: JobOptions = { change: (spec) => (spec["backoffLimit"] = 0) };
 
 describe("the homelab in operation", () => {
@@ -23,18 +24,42 @@ describe("the homelab in operation", () => {
   const get = ({ name, namespace }: BackupJob, path: string): Promise<string> =>
     homelab.cluster.kubectl("get", "cronjob", name, "--namespace", namespace, "-o", `jsonpath={${path}}`);
 
-  test("a CronJob fires by itself", async () => {
+  test("a CronJob fires by itself, and a change of script and schedule between two runs loses none", async () => {
+    const { cluster } = homelab;
     const job = homelab.job("plotting-book-backup");
-    const set = (spec: object): Promise<string> =>
-      homelab.cluster.kubectl("patch", "cronjob", job.name, "--namespace", job.namespace, "--patch", JSON.stringify({ spec }));
-    await set({ schedule: "* * * * *" });
-    const fired = async (): Promise<string> => get(job, ".status.active[0].name");
-    let name = "";
-    await waitFor(async () => (name = await fired()) !== "", "the CronJob to fire", 90);
-    await set({ suspend: true, schedule: site.plottingBook.schedule.expression });
-    expect(name).toMatch(/^plotting-book-backup-\d{8}$/);
-    expect(succeeded(await endOfJob(homelab.cluster, job.namespace, name)).log).toMatch(/published \d{8}T\d{6}Z-/);
-    expect(homelab.generations(job)).toHaveLength(1);
+    const jobs = async (): Promise<readonly string[]> => {
+      const names = await cluster.kubectl("get", "jobs", "--namespace", job.namespace, "-o", "jsonpath={.items[*].metadata.name}");
+      return names.split(" ").filter((name) => /^plotting-book-backup-\d{8}$/.test(name)).sort();
+    };
+    await apply(cluster, changed(job, "* * * * *"));
+    await waitFor(async () => (await jobs()).length === 1, "the CronJob to fire", 90, 500);
+    await apply(cluster, changed(job, "*/1 * * * *", NEXT_RUNNER));
+    await waitFor(async () => (await jobs()).length === 2, "the CronJob to fire again", 90, 500);
+    await cluster.kubectl("patch", "cronjob", job.name, "--namespace", job.namespace, "--patch", '{"spec":{"suspend":true}}');
+
+    const [first = "", second = ""] = await jobs();
+    expect(Number(second.slice(-8)) - Number(first.slice(-8))).toBe(1);
+    for (const name of [first, second]) {
+      const { log } = succeeded(await endOfJob(cluster, job.namespace, name));
+      expect(log).toMatch(/published \d{8}T\d{6}Z-/);
+      expect(log.includes("the next runner")).toBe(name === second);
+    }
+    expect(homelab.generations(job)).toHaveLength(2);
+  });
+
+  test("a suspended CronJob is run by hand, with variables of that run alone", async () => {
+    const { cluster } = homelab;
+    const { name, namespace } = homelab.job("plotting-book-backup");
+    expect(await get(homelab.job(name), ".spec.suspend")).toBe("true");
+    const job = succeeded(await runJob(cluster, namespace, name, { env: { NOTE: "it's $HOME" } }));
+    const [pod = ""] = await podsOf(cluster, namespace, job.name);
+    const note = 'jsonpath={.spec.containers[0].env[?(@.name=="NOTE")].value}';
+    expect(await cluster.kubectl("get", "pod", pod, "--namespace", namespace, "-o", note)).toBe("it's $HOME");
+
+    await cluster.shell(`kubectl create job by-hand --namespace ${namespace} --from=cronjob/${name} --dry-run=client -o json |
+      kubectl set env --local -f - NOTE=shell -o json | kubectl create -f -`);
+    expect(succeeded(await endOfJob(cluster, namespace, "by-hand")).log).toContain("published");
+    expect(await cluster.kubectl("get", "cronjob", name, "--namespace", namespace, "-o", "json")).not.toContain("NOTE");
   });
 
   test("a run that is scheduled for the second Sunday of a month is not due, and does nothing", async () => {
@@ -119,8 +144,67 @@ describe("the homelab in operation", () => {
       expect(await fails()).toMatch(/permission denied/);
       state.maySnapshot = true;
     });
+
+    test("fails when the policy does not allow it to give its token back", async () => {
+      const state = homelab.vault?.double.state as { mayRevoke: boolean };
+      state.mayRevoke = false;
+      expect(await fails()).toMatch(/refuses to revoke the backup's token/);
+      state.mayRevoke = true;
+    });
   });
+
+  describe("a backup that is removed", () => {
+    const before = (): string => homelab.job("plotting-book-backup").json;
+    const kinds = ["cronjob", "configmap", "networkpolicy"];
+    const left = async (): Promise<readonly string[]> => {
+      const { stdout } = await homelab.cluster.tryKubectl(
+        ...[{ mayFail: true }, "get", [...kinds, "pvc"].join(), "plotting-book-backup", "--namespace", "plotting-book"] as const,
+        ...["--ignore-not-found", "-o", "jsonpath={.items[*].kind}"],
+      );
+      return stdout.split(" ").sort();
+    };
+
+    test("is refused without the volume's tombstone, and nothing is changed", async () => {
+      await expect(replace(homelab.cluster, before(), without("plotting-book"))).rejects.toThrow(/^prevent_destroy: .*, /);
+      expect(await left()).toEqual(["ConfigMap", "CronJob", "NetworkPolicy", "PersistentVolumeClaim"]);
+    });
+
+    test("goes with it, but for the volume, its claim and the files", async () => {
+      const { cluster } = homelab;
+      const job = homelab.job("plotting-book-backup");
+      const files = homelab.generations(job).map(({ name }) => name);
+      await replace(cluster, before(), without("plotting-book", "plotting-book-volume"));
+      expect(await left()).toEqual(["PersistentVolumeClaim"]);
+      const phase = (what: string): Promise<string> => cluster.kubectl("get", what, job.name, "--namespace", job.namespace, "-o", "jsonpath={.status.phase}");
+      expect([await phase("pvc"), await phase("pv")]).toEqual(["Bound", "Bound"]);
+      expect(homelab.generations(job).map(({ name }) => name)).toEqual(files);
+
+      // The end of both, by hand.
+      await cluster.kubectl("delete", "pvc", job.name, "--namespace", job.namespace);
+      expect(await phase("pv")).toBe("Released");
+      await cluster.kubectl("delete", "pv", job.name);
+      expect(homelab.generations(job).map(({ name }) => name)).toEqual(files);
+    });
+  });
+
+  /** The objects of a backup with another schedule and, if given, another beginning of its runner. */
+  function changed({ name, json }: BackupJob, schedule: string, runner = ""): readonly object[] {
+    const all = objectsOf(JSON.parse(json) as Synthesised).filter(({ metadata }) => metadata.name === name);
+    return all.map((object) => {
+      if (object.kind === "CronJob") return { ...object, spec: { ...(object["spec"] as object), schedule } };
+      if (object.kind !== "ConfigMap") return object;
+      const data = object["data"] as { readonly "runner.js": string };
+      return { ...object, data: { ...data, "runner.js": `${runner}${data["runner.js"]}` } };
+    });
+  }
 });
+
+/** A stack without its backup, and the tombstone of that backup's volume, if its id is given. */
+function without(id: string, volume?: string): string {
+  const stack = new TerraformStack(Testing.app(), id);
+  if (volume !== undefined) new RetiredBackupVolume(stack, volume, { reason: "the service is gone", since: "2026-11-23" });
+  return Testing.synth(stack);
+}
 
 /** The MySQL backup of the homelab with another image, schedule and runner. */
 function upgraded(): readonly KubernetesObject[] {
@@ -135,6 +219,6 @@ function upgraded(): readonly KubernetesObject[] {
   });
   const objects = objectsOf(JSON.parse(Testing.synth(stack)) as Synthesised);
   const data = objects.find(({ kind }) => kind === "ConfigMap")?.["data"] as Record<string, string>;
-  data["runner.js"] = `console.log("the next runner");\n${data["runner.js"]}`;
+  data["runner.js"] = `${NEXT_RUNNER}${data["runner.js"]}`;
   return objects;
 }

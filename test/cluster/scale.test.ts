@@ -1,91 +1,51 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
-import { App, TerraformStack } from "cdktf";
-import { SqliteBackup } from "../../constructs/backup";
-import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
-import { Retention, Schedule, ServiceEndpoint } from "../../lib";
-import type { Synthesised } from "../helpers/pod/terraform";
-import { run, temporaryDirectory } from "../helpers/process";
+import { temporaryDirectory } from "../helpers/process";
 import { Cluster } from "./cluster";
-import { objectsOf } from "./direct";
+import type { KubernetesObject } from "./direct";
+import { apply } from "./homelab";
+import { mebibytes, namesOf, namespacesOfServices, objectsOfJson, Peaks, SERVICES, synthesiseServices, timed } from "./scale";
 
-const SERVICES = Number(process.env["SCALE_SERVICES"] ?? "500");
-const NAMESPACES = 10;
 /** kubectl sends one object after the other. */
 const CLIENTS = 4;
 
-describe(`${SERVICES} services`, () => {
+describe(`${SERVICES} services, a stack for each`, () => {
   let cluster: Cluster;
   beforeAll(async () => {
     cluster = await Cluster.start();
+    await apply(cluster, namespacesOfServices);
   });
   afterAll(() => cluster?.stop());
 
-  test("are synthesised, and applied to an API server", async () => {
-    const outdir = temporaryDirectory("scale");
-    let began = performance.now();
-    const lap = (): string => {
-      const seconds = ((performance.now() - began) / 1000).toFixed(1);
-      began = performance.now();
-      return `${seconds} s`;
-    };
-    synthesise(outdir);
-    const report = [`${SERVICES} services: synthesised in ${lap()}, ${mebibytes(process.memoryUsage().rss)} resident`];
+  test("are synthesised, planned and applied", async () => {
+    const { stacks, seconds, bytes } = await synthesiseServices("apart");
+    expect(stacks.size).toBe(SERVICES);
+    const report = [`${SERVICES} services, direct: synthesised in ${seconds.toFixed(1)} s, ${mebibytes(bytes)}`];
 
-    const directories = Array.from({ length: CLIENTS }, (_, client) => join(outdir, `direct-${client}`));
+    const outdir = temporaryDirectory("direct");
+    const directories = Array.from({ length: CLIENTS }, (_, client) => join(outdir, String(client)));
     for (const directory of directories) mkdirSync(directory);
-    let count = 0;
-    readdirSync(join(outdir, "stacks")).forEach((id, index) => {
-      const objects = objectsOf(JSON.parse(readFileSync(join(outdir, "stacks", id, "cdk.tf.json"), "utf8")) as Synthesised);
-      count += objects.length;
-      writeFileSync(join(directories[index % CLIENTS] ?? "", `${id}.json`), JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));
-    });
-    report.push(`translated into ${count} objects in ${lap()}`);
+    const objects: KubernetesObject[] = [];
+    const translated = await timed(async () =>
+      [...stacks].forEach(([id, json], index) => {
+        const items = objectsOfJson(json);
+        objects.push(...items);
+        writeFileSync(join(directories[index % CLIENTS] ?? "", `${id}.json`), JSON.stringify({ apiVersion: "v1", kind: "List", items }));
+      }),
+    );
+    report.push(`translated into ${objects.length} objects in ${translated}`);
 
-    for (let n = 0; n < NAMESPACES; n++) await cluster.kubectl("create", "namespace", `namespace-${n}`);
-    lap();
-    await Promise.all(directories.map((directory) => cluster.kubectl("apply", "--server-side", "--filename", directory)));
-    report.push(`applied in ${lap()}, ${await peakOf("kube-apiserver")} peak of the API server`);
+    const send = (...flags: readonly string[]) =>
+      timed(() => Promise.all(directories.map((directory) => cluster.kubectl("apply", "--server-side", ...flags, "--filename", directory))));
+    const peaks = new Peaks(["kube-apiserver", "kubectl"]);
+    report.push(`tried by a server-side dry run in ${await send("--dry-run=server")}`, `applied in ${await send()}`, `at most ${peaks.end()}`);
     process.stderr.write(`${report.join("; ")}\n`);
 
-    for (const kind of ["cronjobs", "configmaps", "networkpolicies", "persistentvolumeclaims"]) {
-      const names = await cluster.kubectl("get", kind, "--all-namespaces", "--selector", "app.kubernetes.io/name=sqlite", "-o", "name");
-      const all = kind === "persistentvolumeclaims" ? await cluster.kubectl("get", kind, "--all-namespaces", "-o", "name") : names;
-      expect(all.trim().split("\n")).toHaveLength(SERVICES);
-    }
+    const expected = namesOf(objects);
+    const kinds = [...new Set(objects.map(({ kind }) => kind))];
+    expect(kinds).toEqual(expect.arrayContaining(["CronJob", "ConfigMap", "NetworkPolicy", "PersistentVolume", "PersistentVolumeClaim"]));
+    const listed = await Promise.all(kinds.map(async (kind) => cluster.kubectl("get", kind, "--all-namespaces", "-o", "json")));
+    const there = new Set(listed.flatMap((json) => namesOf((JSON.parse(json) as { readonly items: readonly KubernetesObject[] }).items)));
+    expect(expected.filter((name) => !there.has(name))).toEqual([]);
   }, 300_000);
 });
-
-function synthesise(outdir: string): void {
-  const app = new App({ outdir });
-  for (let n = 0; n < SERVICES; n++) {
-    const name = `service-${n}`;
-    const namespace = `namespace-${n % NAMESPACES}`;
-    const stack = new TerraformStack(app, name);
-    new KubernetesProvider(stack, "kubernetes", {});
-    new SqliteBackup(stack, "backup", {
-      name: `${name}-backup`,
-      namespace,
-      schedule: Schedule.cron(`${n % 60} ${n % 24} * * *`),
-      data: PodVolume.fromClaim(`${name}-data`),
-      database: "db.sqlite3",
-      colocateWith: { labels: { app: name } },
-      volume: new NfsBackupVolume(stack, "volume", { name: `${name}-backup`, namespace, server: "192.0.2.1", path: `/mnt/main/${name}-backup` }),
-      retention: Retention.keepDays(30),
-      pushgateway: ServiceEndpoint.of("pushgateway.monitoring:9091"),
-    });
-  }
-  app.synth();
-}
-
-/** Largest memory that a program of this cluster has had. */
-async function peakOf(program: string): Promise<string> {
-  const { stdout } = await run("pgrep", ["--exact", program.slice(0, 15)]);
-  const status = readFileSync(`/proc/${stdout.trim().split("\n")[0]}/status`, "utf8");
-  return mebibytes(Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024);
-}
-
-function mebibytes(bytes: number): string {
-  return `${Math.round(bytes / 2 ** 20)} MiB`;
-}

@@ -11,6 +11,14 @@ const SERVERS = "cdktf-backup.test/servers:1";
 /** It looks for its libraries beside its own directory. */
 const POSTGRES_DIRECTORY = "/usr/lib/postgresql/15";
 
+/** The engines' images: what a backup may call for, and no more. */
+export const ENGINES: readonly ImageSpec[] = [
+  engine(site.postgresql.image.toString(), "postgres.sh", "dash", "postgres"),
+  // A MariaDB stands in for MySQL, whose server and clients are not in Debian.
+  { ...engine(site.mysql.image.toString(), "mysql.sh", "bash", "mysql"), profile: { tools: ["sh", "sleep", "mariadb", "mariadb-dump"], users: { mysql: 999 } } },
+  engine(site.redis.image.toString(), "redis.sh", "dash", "redis"),
+];
+
 /** All images that pods of the homelab declare. */
 export const IMAGES: readonly ImageSpec[] = [
   {
@@ -20,10 +28,7 @@ export const IMAGES: readonly ImageSpec[] = [
     shell: "busybox",
   },
   { reference: RUNNER_IMAGE.toString(), profile: NODE_ALPINE, shell: "busybox" },
-  engine(site.postgresql.image.toString(), "postgres.sh", "dash", "postgres"),
-  // A MariaDB stands in for MySQL, whose server and clients are not in Debian.
-  { ...engine(site.mysql.image.toString(), "mysql.sh", "bash", "mysql"), profile: { tools: ["sh", "sleep", "mariadb", "mariadb-dump"], users: { mysql: 999 } } },
-  engine(site.redis.image.toString(), "redis.sh", "dash", "redis"),
+  ...ENGINES,
   {
     reference: SERVERS,
     profile: {

@@ -175,8 +175,8 @@ test("artefacts that are files and artefacts that are directories", () => {
 });
 
 test("retention by age and retention by count", () => {
-  expect(settings(postgres({ retention: Retention.keepDays(90) }), "retention")).toEqual({ keepDays: 90, keepLast: 3 });
-  expect(settings(postgres({ retention: Retention.keepLast(14) }), "retention")).toEqual({ keepLast: 14 });
+  expect(settings(postgres({ retention: Retention.keepDays(90) }), "retention")).toMatchObject({ keepDays: 90, keepLast: 3 });
+  expect(settings(postgres({ retention: Retention.keepLast(14) }), "retention")).toMatchObject({ keepLast: 14 });
 });
 
 describe("forms of artefacts", () => {

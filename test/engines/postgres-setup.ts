@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
-import { PgDumpBackup, SecretRef } from "../../constructs/backup";
+import { PgDumpBackup, SecretRef, type PgDumpBackupProps } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
 import { ImageReference } from "../../lib/image-reference";
 import { Retention } from "../../lib/retention";
@@ -14,8 +14,9 @@ import { FACTS } from "../../lib/runtime/engines/postgres-sql";
 import { fileName } from "../../lib/runtime/file-name";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { postgresBackupRoleSql } from "../../lib/privileges/postgres";
+import { postgresBackupRoleSql, postgresRestoreRoleSql } from "../../lib/privileges/postgres";
 import { withAgent, type AgentRun } from "../helpers/agent-run";
+import { runRestore, type RestoreResult } from "../helpers/drill";
 import { hostProgram, runCronJob, type CronJobOptions, type ImageProfile } from "../helpers/pod";
 import type { Backup } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
@@ -30,8 +31,9 @@ export const PASSWORD = "s3cr3t of the 'backup\\";
 /** To psql and pg_dump as an argument this were a connection string. */
 export const ODD = `Odd=name 'x' "ü€" $x/%`;
 export const TOOLS = ["sh", "sleep", "psql", "pg_dump", "pg_dumpall", "pg_restore"];
+export const DRILL_TOOLS = [...TOOLS, "initdb", "postgres", "pg_ctl"];
 
-const IMAGE = "docker.io/library/postgres";
+export const IMAGE = "docker.io/library/postgres";
 const CLAIM = "postgresql-backup";
 
 /** Everything a dump can lose, and everything that can mislead whoever reads one. */
@@ -138,13 +140,19 @@ export function fill(server: Postgres): void {
   server.sql("ALTER ROLE backup SET lo_compat_privileges = on");
 }
 
+/** The role of a restore as documented, with a password. */
+export function addRestorer(server: Postgres): void {
+  server.sql(postgresRestoreRoleSql({ role: "restorer" }));
+  server.sql(`ALTER ROLE restorer PASSWORD '${PASSWORD.replaceAll("'", "''")}'`);
+}
+
 /** The role as documented, with a password. */
 export function addRole(server: Postgres, databases: readonly string[]): void {
   server.sql(postgresBackupRoleSql({ role: "backup", databases }));
   server.sql(`ALTER ROLE backup PASSWORD '${PASSWORD.replaceAll("'", "''")}'`);
 }
 
-export function synthesise(settings: Partial<PostgresSettings> = {}): string {
+export function synthesise(settings: Partial<PgDumpBackupProps> = {}): string {
   const template = Template.of((stack) => {
     new PgDumpBackup(stack, "postgresql-backup", {
       namespace: "dbaas",
@@ -156,6 +164,7 @@ export function synthesise(settings: Partial<PostgresSettings> = {}): string {
       user: "backup",
       password: SecretRef.of("postgresql-backup", "password"),
       excludeDatabases: ["unwanted"],
+      restore: { user: "restorer", password: SecretRef.of("postgresql-restore", "password") },
       ...settings,
     });
   });
@@ -172,6 +181,12 @@ export async function backUp(options: CronJobOptions & { readonly json?: string;
     ...options,
   });
   return { ...result, generations: generationsOn(json, target) };
+}
+
+/** Runs the restore of a target, by default into the server that the backup is of. */
+export function restoreFrom(json: string, target: string, env: { readonly [option: string]: string } = {}): Promise<RestoreResult> {
+  const secrets = { "postgresql-restore": { password: PASSWORD } };
+  return runRestore(json, target, { env, secrets, services: ["pg-cluster-rw.dbaas"] });
 }
 
 /** A program of the image that does what the script says; `real` is the real one. Asked for its version it tells the truth. */

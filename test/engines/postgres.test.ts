@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { DatabaseFacts } from "../../lib/runtime/engines/postgres";
+import type { DatabaseFacts } from "../../lib/runtime/engines/postgres-facts";
 import type { FoundGeneration } from "../helpers/pod/target";
 import { Postgres } from "../helpers/servers/postgres";
 import {

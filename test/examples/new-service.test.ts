@@ -10,14 +10,16 @@ const source = readFileSync(join(__dirname, "new-service.ts"), "utf8");
 const [, indent = "", marked = ""] = /^( *)\/\/ README: begin\n(.*?)^ *\/\/ README: end$/ms.exec(source) ?? [];
 const lines = marked.split("\n").map((line) => line.replace(indent, ""));
 
-test("it makes a job, its configuration and its network policy, a volume and its claim", () => {
+test("it makes a backup, a drill and a restore, each with its configuration and its network policy, a volume and its claim", () => {
   const stack = new RecipesStack(Testing.app(), "recipes");
   new KubernetesProvider(stack, "kubernetes", {});
   const template = Template.fromStack(stack);
+  const jobs = template.resources("kubernetes_cron_job_v1").map((job) => at(job, "metadata.name"));
+  expect(jobs.sort()).toEqual(["recipes-backup", "recipes-backup-drill", "recipes-backup-restore"]);
   expect(template.addresses.map((address) => address.split(".")[0])).toEqual([
-    "kubernetes_config_map_v1",
-    "kubernetes_cron_job_v1",
-    "kubernetes_network_policy_v1",
+    ...Array(3).fill("kubernetes_config_map_v1"),
+    ...Array(3).fill("kubernetes_cron_job_v1"),
+    ...Array(3).fill("kubernetes_network_policy_v1"),
     "kubernetes_persistent_volume_claim_v1",
     "kubernetes_persistent_volume_v1",
   ]);

@@ -8,6 +8,9 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 /** The attributes of one synthesised resource. */
 export type Attributes = { readonly [attribute: string]: Json };
 
+/** What comes with a backup, and is not meant where no name is given. */
+const COMPANION = /-(drill|restore)$/;
+
 /** A stack of an app of its own, with what every stack has: a backend and the provider. */
 export function testStack(name = "test"): TerraformStack {
   const stack = new TerraformStack(new App({ outdir: join(tmpdir(), "cdktf-backup-test") }), name);
@@ -47,9 +50,12 @@ export class Template {
     return Object.values(this.json.resource?.[type] ?? {});
   }
 
-  /** The resource of a type whose Kubernetes name is `name`; the only one of its type where no name is given. */
+  /** The resource of a type whose Kubernetes name is `name`; the only one of its type, but for drills and restores, where none is given. */
   public resource(type: string, name?: string): Attributes {
-    const found = this.resources(type).filter((attributes) => name === undefined || at(attributes, "metadata.name") === name);
+    const found = this.resources(type).filter((attributes) => {
+      const own = String(at(attributes, "metadata.name"));
+      return name === undefined ? !COMPANION.test(own) : own === name;
+    });
     const [only] = found;
     if (only === undefined || found.length > 1) {
       throw new Error(`${found.length} resources of type ${type} named ${name ?? "anything"} in: ${this.addresses.join(", ")}`);

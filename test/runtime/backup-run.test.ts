@@ -2,13 +2,14 @@ import { readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "no
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { backup, targetSamples, type BackupContext } from "../../lib/runtime/backup-run";
+import { backup, explainRetention, targetSamples, type BackupContext } from "../../lib/runtime/backup-run";
 import type { Engine, Run } from "../../lib/runtime/engine";
 import { Lock } from "../../lib/runtime/lock";
 import { MANIFEST, type Manifest } from "../../lib/runtime/manifest";
 import type { PodAgent } from "../../lib/runtime/pod-agent";
 import { SENTINEL, type Settings } from "../../lib/runtime/settings";
-import { fakeEngine, plant, prepared } from "./support";
+import { manifestHash, writeVerdict, type Verdict } from "../../lib/runtime/verdict";
+import { AT_ONCE, fakeEngine, plant, prepared } from "./support";
 
 const DAY = 86_400_000;
 const mounted = (): Promise<boolean> => Promise.resolve(true);
@@ -43,6 +44,12 @@ function plantDays(directory: string, count: number): string[] {
     plant(directory, name);
     return name;
   });
+}
+
+async function verdictOn(directory: string, generation: string, green: boolean): Promise<Verdict> {
+  const manifestSha256 = await manifestHash(directory, generation);
+  const reason = green ? undefined : "table t lacks 3 rows";
+  return { formatVersion: 1, generation, manifestSha256, green, reason, startedAt: "2026-11-01T01:00:00Z", bytes: 4, checks: [] };
 }
 
 describe("a run that succeeds", () => {
@@ -82,13 +89,92 @@ describe("a run that succeeds", () => {
   });
 
   test("leaves exactly the number that is kept by count, its own among them", async () => {
-    const { context, directory, generations } = stage({}, { retention: { keepLast: 2 } });
+    const { context, directory, generations } = stage({}, { retention: { keepLast: 2, ...AT_ONCE } });
     const old = plantDays(directory, 5);
     await backup(context);
     expect(generations()).toHaveLength(2);
     expect(generations()[0]).toBe(old.at(-1));
     await backup({ ...context, now: () => new Date(Date.now() + 60_000) });
     expect(generations()).toHaveLength(2);
+  });
+
+  test("removes no more than a share of what there is, and the rest in later runs", async () => {
+    const { context, directory, generations } = stage({}, { retention: { keepLast: 2, ...AT_ONCE, removeAtMost: 0.25 } });
+    plantDays(directory, 11);
+    const left: number[] = [];
+    for (let run = 0; run < 4; run++) {
+      await backup({ ...context, now: () => new Date(Date.now() + run * 60_000) });
+      left.push(generations().length);
+    }
+    // Of 12 three go, of 10 two, of 9 two, of 8 two.
+    expect(left).toEqual([9, 8, 7, 6]);
+  });
+
+  test("counts what a drill has proven where there is one, and removes nothing before", async () => {
+    const { context, directory, generations } = stage({}, { retention: { keepLast: 2, ...AT_ONCE, proof: "drill" } });
+    const old = plantDays(directory, 6);
+    await backup(context);
+    expect(generations()).toHaveLength(7);
+    for (const name of [old[2], old[4]] as string[]) await writeVerdict(directory, await verdictOn(directory, name, true));
+    await backup({ ...context, now: () => new Date(Date.now() + 60_000) });
+    expect(generations().slice(0, 4)).toEqual(old.slice(2));
+    expect(readdirSync(directory)).toContain(`${old[2]}.drill.json`);
+  });
+
+  test("takes the verdict with the generation, and what else is left of verdicts", async () => {
+    const { context, directory, generations } = stage({}, { retention: { keepLast: 2, ...AT_ONCE } });
+    const old = plantDays(directory, 3);
+    for (const name of old) await writeVerdict(directory, await verdictOn(directory, name, true));
+    writeFileSync(join(directory, "20200101T000000Z-00000000.drill.json"), "{}");
+    await backup(context);
+    expect(generations()[0]).toBe(old[2]);
+    expect(readdirSync(directory).filter((name) => name.endsWith(".drill.json"))).toEqual([`${old[2]}.drill.json`]);
+  });
+
+  test("removes nothing where a drill failed, and says so", async () => {
+    const { context, directory, generations, log } = stage({}, { retention: { keepLast: 2, ...AT_ONCE, proof: "drill" } });
+    const old = plantDays(directory, 6);
+    for (const [index, name] of old.entries()) await writeVerdict(directory, await verdictOn(directory, name, index < 5));
+    await backup(context);
+    expect(generations()).toHaveLength(7);
+    expect(log.at(-1)).toBe(`warning: no generation is removed: the drill of ${old[5]} failed: table t lacks 3 rows`);
+  });
+
+  test("keeps by its manifest what size was usual, and removes nothing while its own is much smaller", async () => {
+    const rows = (size: number): Partial<Engine> => ({
+      dump: async (run) => ({ files: [await run.store("rows", Readable.from([Buffer.alloc(size, "row")]))], fingerprint: {} }),
+    });
+    const retention = { keepLast: 2, ...AT_ONCE };
+    const { context, directory, generations, log } = stage({}, { retention });
+    const run = async (size: number, minutes: number): Promise<number | undefined> => {
+      await backup({ ...context, engine: fakeEngine(rows(size)), now: () => new Date(Date.now() + minutes * 60_000) });
+      const newest = JSON.parse(readFileSync(join(directory, generations().at(-1) ?? "", MANIFEST), "utf8")) as Manifest;
+      return newest.usualBytes;
+    };
+    const usual = [await run(4000, 0), await run(5000, 1), await run(4100, 2), await run(100, 3), await run(90, 4), await run(100, 5)];
+    expect(usual).toEqual([undefined, 4000, 4000, 4100, 4100, 4100]);
+    expect(generations()).toHaveLength(5);
+    const name = generations().at(-1) ?? "";
+    const accepted = `${name}.accepted`;
+    expect(log.at(-1)).toBe(
+      `warning: no generation is removed: ${name} has 100 B, and 4.0 KiB were usual; if that is right, make the file ${accepted} beside it`,
+    );
+    const { settings } = context;
+    const frozen = async (): Promise<unknown> =>
+      (await targetSamples(settings, Date.now() + 9 * 60_000, mounted)).find(([{ name: metric }]) => metric === "backup_retention_frozen")?.[1];
+    expect(await frozen()).toBe(1);
+    writeFileSync(join(directory, accepted), "");
+    expect(await frozen()).toBe(0);
+    expect(await run(90, 6)).toBe(100);
+    expect(generations()).toHaveLength(2);
+  });
+
+  test("keeps what is pinned", async () => {
+    const { context, directory, generations } = stage({}, { retention: { keepLast: 2, ...AT_ONCE } });
+    const old = plantDays(directory, 5);
+    writeFileSync(join(directory, `${old[1]}.pin`), "");
+    await backup(context);
+    expect(generations().slice(0, 2)).toEqual([old[1], old[4]]);
   });
 
   test("sorts after one that began in the same second", async () => {
@@ -139,6 +225,42 @@ describe("a run that succeeds", () => {
     await expect(backup(context)).resolves.toBe("done");
     expect(generations().slice(0, -1)).toEqual(old);
     expect(log[0]).toMatch(/^warning: the pod's clock \(.*\) and the file server's \(.*\) are 2400 h apart, so no generation is removed$/);
+  });
+});
+
+describe("a look at the retention", () => {
+  test("says of every generation what becomes of it, and why, and changes nothing", async () => {
+    const { context, directory, log } = stage({}, { retention: { keepDays: 3, keepLast: 2, ...AT_ONCE } });
+    const old = plantDays(directory, 6);
+    writeFileSync(join(directory, `${old[1]}.pin`), "");
+    plant(directory, ".partial-20260101T000000Z-00000000");
+    const before = readdirSync(directory, { recursive: true });
+    await explainRetention(context);
+    expect(log).toEqual([
+      `${old[0]}: removed: older than 3 d, and 2 proven generations are newer`,
+      `${old[1]}: kept: pinned`,
+      `${old[2]}: removed: older than 3 d, and 2 proven generations are newer`,
+      `${old[3]}: removed: older than 3 d, and 2 proven generations are newer`,
+      `${old[4]}: kept: younger than 3 d`,
+      `${old[5]}: kept: younger than 3 d`,
+      "dry run: nothing was backed up, and nothing removed",
+    ]);
+    expect(readdirSync(directory, { recursive: true })).toEqual(before);
+  });
+
+  test("says why nothing is removed", async () => {
+    const { context, directory, log } = stage({}, { retention: { keepLast: 2, ...AT_ONCE, proof: "drill" } });
+    const old = plantDays(directory, 4);
+    for (const [index, name] of old.entries()) await writeVerdict(directory, await verdictOn(directory, name, index < 3));
+    await explainRetention(context);
+    expect(log[0]).toBe(`${old[0]}: kept: nothing is removed now`);
+    expect(log.at(-2)).toBe(`no generation is removed: the drill of ${old[3]} failed: table t lacks 3 rows`);
+  });
+
+  test("fails where the target is another", async () => {
+    const { context, directory } = stage();
+    rmSync(join(directory, "..", SENTINEL));
+    await expect(explainRetention(context)).rejects.toThrow("is missing: this is another export");
   });
 });
 
@@ -321,6 +443,7 @@ describe("the target's own metrics", () => {
       backup_snapshot_timestamp: Date.parse("2026-11-02T00:00:00Z") / 1000,
       backup_size_bytes: 4,
       backup_generations: 2,
+      backup_retention_frozen: 0,
       backup_target_free_bytes: expect.any(Number),
     });
   });

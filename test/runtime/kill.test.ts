@@ -6,14 +6,14 @@ import { finished } from "node:stream/promises";
 import { listGenerations } from "../../lib/runtime/generation";
 import type { TargetSettings } from "../../lib/runtime/settings";
 import { openFile } from "../../lib/runtime/store";
-import { plant, prepared, program } from "./support";
+import { AT_ONCE, plant, prepared, program } from "./support";
 
 const OLD = "20261101T000000Z-00000000";
-const AT_ONCE = 4;
+const LANES = 4;
 
 test("killed at 100 random moments, no run leaves a generation that is not whole, and the next one works", async () => {
   const runner = program("runner.ts");
-  const { root, settings } = prepared({ retention: { keepLast: 2 } });
+  const { root, settings } = prepared({ retention: { keepLast: 2, ...AT_ONCE } });
   const { mount } = settings.target as TargetSettings;
 
   /** A place of its own for each round, so that no round waits for the lock that another left. */
@@ -51,8 +51,8 @@ test("killed at 100 random moments, no run leaves a generation that is not whole
   const count = { before: 0, within: 0, after: 0 };
   let longest = 0;
   let killed = "";
-  for (let batch = 0; batch <= 100 / AT_ONCE; batch++) {
-    const rounds = Array.from({ length: AT_ONCE }, (_, index) => `${batch}-${index}`);
+  for (let batch = 0; batch <= 100 / LANES; batch++) {
+    const rounds = Array.from({ length: LANES }, (_, index) => `${batch}-${index}`);
     for (const round of rounds) place(round);
     // The first batch shows how long a run takes here and now; the others are killed somewhere in that time.
     const times = await Promise.all(rounds.map((round) => run(round, batch === 0 ? undefined : longest * (0.3 + 0.8 * Math.random()))));

@@ -127,6 +127,32 @@ describe("a run", () => {
     expect(bodies[0]).not.toContain("backup_target_free_bytes");
   });
 
+  test("that is dry says what the retention would do, and neither makes nor reports anything", async () => {
+    const at = place();
+    plant(at.directory, "20261101T000000Z-00000000");
+    const { code, lines } = await ended(start(at, "fails", { DRY_RUN: "true" }));
+    expect(code).toBe(0);
+    expect(lines).toEqual([
+      expect.stringMatching(/^20261101T000000Z-00000000: kept: /),
+      "dry run: nothing was backed up, and nothing removed",
+    ]);
+    expect(readdirSync(at.directory)).toEqual(["20261101T000000Z-00000000"]);
+    expect(bodies).toEqual([]);
+    rmSync(join(at.root, "backup", ".cdktf-backup-target"));
+    const failed = await ended(start(at, "well", { DRY_RUN: "true" }));
+    expect(failed).toMatchObject({ code: 1, lines: [expect.stringMatching(/^dry run failed: .* is missing: /)] });
+    expect(bodies).toEqual([]);
+  });
+
+  test("refuses a word for dry that it does not know, and takes the known ones", async () => {
+    const at = place();
+    const { code, lines } = await ended(start(at, "well", { DRY_RUN: "yes" }));
+    expect({ code, lines }).toEqual({ code: 1, lines: [`dry run failed: DRY_RUN must be 'true' or 'false', but is "yes"`] });
+    expect(bodies).toEqual([]);
+    for (const word of ["", "false"]) expect((await ended(start(at, "well", { DRY_RUN: word }))).code).toBe(0);
+    expect(generations(at)).toHaveLength(2);
+  });
+
   test("shows the stack to who asks for it", async () => {
     const { stderr } = await ended(start(place(), "fails", { DEBUG: "1" }));
     expect(stderr).toMatch(/^Error: the source is\n.*\n\s+at /);
@@ -280,6 +306,12 @@ describe("a run with an engine's container", () => {
     const job = `postgres-backup-${Date.parse("2026-11-22T04:00:00Z") / 60_000}`;
     expect((await ended(start(idle, "asks", { JOB_NAME: job }))).code).toBe(0);
     expect(await gone).toBe(0);
+
+    const look = shared();
+    plant(look.directory, "20261101T000000Z-00000000");
+    const let_go = container(look, "");
+    expect((await ended(start(look, "asks", { DRY_RUN: "true" }))).code).toBe(0);
+    expect(await let_go).toBe(0);
 
     const broken = shared();
     rmSync(join(broken.root, "backup", ".cdktf-backup-target"));

@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { Testing } from "cdktf";
 import { literal } from "../../lib";
 import { CHECKSUM_ANNOTATION } from "../../constructs/backup";
+import { removedWithoutTombstone, type SynthesisedStack } from "../../constructs/storage";
 import { addStacks } from "../../stacks";
 
 /**
@@ -27,6 +28,10 @@ type Json = { readonly [key: string]: unknown };
 
 describe.each(stacks)("stack $id", ({ id, json }) => {
   test("synthesises what it did", () => {
+    const path = join(golden, `${id}.json`);
+    const before = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as SynthesisedStack) : {};
+    // Refused also where the files are written anew.
+    expect(removedWithoutTombstone(before, json)).toEqual([]);
     expectGolden(`${id}.json`, `${JSON.stringify(shortened(json), undefined, 2)}\n`);
   });
 

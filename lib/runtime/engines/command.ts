@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
 import type { Fact, ManifestFile } from "../manifest";
 import { EXCHANGE_DIRECTORY } from "../settings";
-import { COMPRESSED } from "../store";
+import { artefactName } from "../store";
 
 /**
  * A backup by the owner's own program, in the owner's own image.
@@ -92,7 +92,7 @@ export class CommandEngine implements Engine {
     for (const artefact of this.settings.artefacts) {
       const content = new Content(artefact);
       for (const file of dump.files) {
-        const name = nameOf(file, artefact);
+        const name = artefactName(file);
         if (name !== artefact.name && !(artefact.from === "directory" && name.startsWith(`${artefact.name}/`))) continue;
         content.begin(name);
         for await (const chunk of run.open(file)) content.add(chunk as Buffer);
@@ -126,11 +126,6 @@ export class CommandEngine implements Engine {
     }
     return files;
   }
-}
-
-/** The name that the runner's compression was appended to. */
-function nameOf({ path }: ManifestFile, { compress }: CommandArtefact): string {
-  return compress && path.endsWith(COMPRESSED) ? path.slice(0, -COMPRESSED.length) : path;
 }
 
 /** Path below itself of the one file that a program left. */

@@ -1,10 +1,13 @@
 import { createHash } from "node:crypto";
+import { createWriteStream } from "node:fs";
+import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
 import { EtcdClient } from "../etcd-client";
-import { readDatabase } from "../etcd-content";
+import { type EtcdDatabase, readDatabase } from "../etcd-content";
 import { CHECKSUM_BYTES, readSnapshot, TrailingChecksum } from "../etcd-snapshot";
 import type { Fact, ManifestFile } from "../manifest";
 import { readableTree } from "../readable";
@@ -63,7 +66,7 @@ export class EtcdEngine implements Engine {
     if (this.client === undefined) throw new Error("dump before preflight");
     const pieces = readSnapshot(this.client.stream("/v3/maintenance/snapshot", {}));
     const snapshot = await run.store(SNAPSHOT, Readable.from(pieces, { objectMode: false }), { compress: false });
-    const database = await readDatabase(join(run.directory, snapshot.path), snapshot.bytes - CHECKSUM_BYTES, run.signal);
+    const database = await read(run, snapshot);
     const { content, revisions, pages, pagesInUse } = database;
     const { revision, keys } = content;
     if (revision < this.revision) throw new Error(`the snapshot is of revision ${revision}, and the server was at ${this.revision} before`);
@@ -102,6 +105,16 @@ interface Status {
 
 interface Alarms {
   readonly alarms?: readonly { readonly alarm?: string }[];
+}
+
+/** Its pages lie in the file in no order, in which only a file that is not encrypted can be read. */
+async function read(run: Run, snapshot: ManifestFile): Promise<EtcdDatabase> {
+  const copy = join(run.scratch, SNAPSHOT);
+  if (snapshot.recipients !== undefined) await pipeline(run.open(snapshot), createWriteStream(copy));
+  const path = snapshot.recipients === undefined ? join(run.directory, snapshot.path) : copy;
+  const database = await readDatabase(path, (await stat(path)).size - CHECKSUM_BYTES, run.signal);
+  await rm(copy, { force: true });
+  return database;
 }
 
 /** SHA-256 of each file in an archive on the target, by path. */

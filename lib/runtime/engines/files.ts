@@ -13,7 +13,9 @@ import type { Fact, ManifestFile } from "../manifest";
 import { humanBytes } from "../progress";
 import { readableTree } from "../readable";
 import { COMPRESSED, openFile } from "../store";
-import { joined, SMALL_BYTES, TreeDigest, type TreeNode, type TreeOptions, TreeReader } from "../tree";
+import { archiveOf, listingOf } from "../stored-tree";
+import { LEFT_BY_RESTORES } from "../swap";
+import { joined, SMALL_BYTES, TreeDigest, type TreeFacts, type TreeNode, type TreeOptions, TreeReader } from "../tree";
 import { archiveFacts, TreeArchive } from "../tree-archive";
 
 /** Which trees are backed up, and what makes the copy consistent. */
@@ -33,6 +35,8 @@ export interface FilesSettings {
   readonly consistency: "snapshot" | "quiesced" | "crash-consistent";
   /** One compressed tar archive per source, or a tree whose unchanged files are hard links into the previous generation. */
   readonly layout: "archive" | "hard-linked";
+  /** Command that stops the application, for the message of a restore that finds it running. */
+  readonly stop?: string;
 }
 
 type Source = FilesSettings["sources"][number];
@@ -50,7 +54,7 @@ export class FilesEngine implements Engine {
   private readonly leftOut = new Map<string, string>();
 
   public constructor(private readonly settings: FilesSettings) {
-    this.excluded = excluder(settings.exclude);
+    this.excluded = filesExcluder(settings);
   }
 
   public async preflight(run: Run): Promise<{ readonly versions: { readonly [tool: string]: string } }> {
@@ -110,14 +114,14 @@ export class FilesEngine implements Engine {
     return { signal: run.signal, excluded: this.excluded, live: this.settings.consistency === "crash-consistent" };
   }
 
-  private async archive(run: Run, { name, path }: Source): Promise<{ file: ManifestFile; facts: ReturnType<TreeDigest["facts"]> }> {
+  private async archive(run: Run, { name, path }: Source): Promise<{ file: ManifestFile; facts: TreeFacts }> {
     const archive = new TreeArchive([{ path }], this.options(run));
-    const file = await run.store(`${name}.tar`, archive.stream());
+    const file = await run.store(archiveOf(name), archive.stream());
     this.report(run, name, archive.facts(), archive.leftOut);
     return { file, facts: archive.facts() };
   }
 
-  private async link(run: Run, { name, path }: Source): Promise<{ file: ManifestFile; facts: ReturnType<TreeDigest["facts"]> }> {
+  private async link(run: Run, { name, path }: Source): Promise<{ file: ManifestFile; facts: TreeFacts }> {
     const reader = new TreeReader(path, this.options(run));
     const digest = new TreeDigest();
     let treeBytes = 0;
@@ -134,7 +138,7 @@ export class FilesEngine implements Engine {
     return { file: { ...file, treeBytes }, facts: digest.facts() };
   }
 
-  private report(run: Run, name: string, { files, bytes }: ReturnType<TreeDigest["facts"]>, leftOut: TreeReader["leftOut"]): void {
+  private report(run: Run, name: string, { files, bytes }: TreeFacts, leftOut: TreeReader["leftOut"]): void {
     const { excluded, special, vanished } = leftOut;
     const left = [
       ...(excluded > 0 ? [`${excluded} paths excluded`] : []),
@@ -162,6 +166,11 @@ export class FilesEngine implements Engine {
   }
 }
 
+/** What of a source is in no backup: what its patterns leave out, and what restores keep there. */
+export function filesExcluder({ exclude }: FilesSettings): ReturnType<typeof excluder> {
+  return excluder([...exclude, ...LEFT_BY_RESTORES]);
+}
+
 /** What everything was like at the start; on disk, because it may be a million files. */
 class StateFile {
   private lines = "";
@@ -186,10 +195,6 @@ function stateOf({ type, state }: TreeNode): string {
 
 function statesOf(run: Run, { name }: Source): string {
   return join(run.scratch, `${name}.states`);
-}
-
-function listingOf(name: string): string {
-  return `${name}.tree.jsonl`;
 }
 
 /** The tree of the generation before; one that cannot be read any more is none. */
@@ -230,7 +235,8 @@ async function readTree(run: Run, directory: string, listing: ManifestFile): Pro
   return { facts: digest.facts(), reread, linked };
 }
 
-async function hashOf(path: string, size: number): Promise<string> {
+/** SHA-256 of a file of a known size, hex. */
+export async function hashOf(path: string, size: number): Promise<string> {
   if (size <= SMALL_BYTES) return hash("sha256", await readFile(path));
   const whole = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: SMALL_BYTES })) whole.update(chunk as Buffer);

@@ -1,4 +1,4 @@
-import type { Run } from "../engine";
+import type { Agent } from "../agent";
 import { query, quoteName, quoteText } from "./mysql-sql";
 
 /** Accounts that every server has and that belong to the server. */
@@ -11,10 +11,30 @@ const HEADER = `-- Accounts, roles and grants. Apply it after the databases: a g
 -- An account that does not exist comes back with the password of the day of the backup.
 `;
 
+/** A statement of {@link accountsSql}. */
+export interface AccountStatement {
+  /** The account or role that it makes or gives something to, as SQL has it. */
+  readonly account: string;
+  readonly statement: string;
+  /** Whether it gives rights on something that must be there by then. */
+  readonly needsObjects: boolean;
+}
+
+/** What is asked and told on the way. */
+interface Server {
+  readonly agent: Agent;
+  readonly log: (message: string) => void;
+}
+
+/** Names of all accounts and roles of a server, as SQL has them. */
+export async function accountNames(agent: Agent, isMariaDb: boolean): Promise<ReadonlySet<string>> {
+  const rows = await accountRows(agent, isMariaDb);
+  return new Set(rows.map(([isRole, user = "", host = ""]) => (isRole === "Y" ? quoteName(user) : `${quoteName(user)}@${quoteName(host)}`)));
+}
+
 /** Statements that make the server's accounts, roles and grants anew, without touching an account that exists. */
-export async function accountsSql(run: Run, isMariaDb: boolean): Promise<string> {
-  const role = isMariaDb ? "is_role" : "'N'";
-  const rows = await query(run.agent, [`SELECT ${role}, User, Host, '.' FROM mysql.user ORDER BY 1, 2, 3`]);
+export async function accountsSql(run: Server, isMariaDb: boolean): Promise<string> {
+  const rows = await accountRows(run.agent, isMariaDb);
   const roles: string[] = [];
   const users: string[] = [];
   const grants: string[] = [];
@@ -38,7 +58,24 @@ export async function accountsSql(run: Run, isMariaDb: boolean): Promise<string>
   return HEADER + [...roles, ...users, ...grants].map((statement) => `${statement};\n`).join("");
 }
 
+/** The statements of {@link accountsSql}, in their order. @throws Error on anything else */
+export function accountStatements(text: string): readonly AccountStatement[] {
+  const statements = text.replace(/^(?:--.*\n)*/, "").split(/;\n/);
+  if (statements.pop() !== "") throw new Error("the accounts end in the middle of a statement");
+  return statements.map((statement) => {
+    const account = MADE.exec(statement)?.[1] ?? GIVEN.exec(statement)?.[1];
+    if (account === undefined) throw new Error("the accounts have a statement of a form that is not known");
+    return { account, statement, needsObjects: /^(?:GRANT|REVOKE) .* ON /s.test(statement) };
+  });
+}
+
+function accountRows(agent: Agent, isMariaDb: boolean): Promise<readonly (readonly string[])[]> {
+  return query(agent, [`SELECT ${isMariaDb ? "is_role" : "'N'"}, User, Host, '.' FROM mysql.user ORDER BY 1, 2, 3`]);
+}
+
 const NAME = "`(?:[^`]|``)*`";
+const MADE = new RegExp(`^CREATE (?:ROLE|USER) IF NOT EXISTS (${NAME}(?:@${NAME})?)`);
+const GIVEN = new RegExp(`^(?:GRANT|REVOKE|SET) .* (?:TO|FROM|FOR) (${NAME}(?:@${NAME})?)(?: WITH (?:ADMIN|GRANT) OPTION)?$`, "s");
 const GRANT = new RegExp(`^(GRANT (?:[^\`]|${NAME})*? TO ${NAME}(?:@${NAME})?)(.*)$`, "s");
 
 /** MariaDB's GRANT USAGE repeats how the account logs in, and would set the password of an account that exists. */

@@ -12,6 +12,8 @@ export type DumpFacts = {
   readonly events: { readonly [name: string]: string };
   /** Definitions alone: a trigger is written as its author wrote it, in which its name is not always to be found. */
   readonly triggers: readonly string[];
+  /** Accounts in whose name views, routines, events and triggers work, as SQL has them. */
+  readonly definers: readonly string[];
 };
 
 export type TableFacts = {
@@ -21,6 +23,15 @@ export type TableFacts = {
   readonly content: string;
   readonly autoIncrement?: string;
 };
+
+/**
+ * What some bytes of a dump are for. Tables are with their rows; a placeholder stands for a view until all that it could be made of is
+ * there; `session` are the settings that all else needs, `end` takes them back.
+ */
+export type Section = "session" | "table" | "trigger" | "placeholder" | "event" | "routine" | "view" | "end";
+
+/** Takes the bytes of a dump in their order, by section; `of` is the name of the section's table or view. */
+export type Pass = (section: Section, of: string, bytes: Buffer) => void;
 
 /** Without this last line a dump was cut, whatever the program's exit status says. */
 const TRAILER = "-- Dump completed";
@@ -35,6 +46,12 @@ const PROGRAM = new RegExp(`^/\\*!\\d+ DROP (PROCEDURE|FUNCTION|PACKAGE BODY|PAC
 /** All events of a database are one block. */
 const NEXT_EVENT = new RegExp(`/\\*!\\d+ DROP EVENT IF EXISTS ${NAME} \\*/;;\nDELIMITER ;;\n`);
 const AUTO_INCREMENT = /^(\) .*?ENGINE=\w+) AUTO_INCREMENT=(\d+)/m;
+const DEFINER = new RegExp(`DEFINER=(${NAME}(?:@${NAME})?)`);
+/** The programs of MySQL and MariaDB write these before each part, in nearly the same words. */
+const HEADING = new RegExp(`^-- (Table|Sequence|Temporary|Dumping|Final)(?: table| view)? (data|structure|events|routines) for [a-z]* ?(?:${NAME})?`);
+/** In the part of a table: what is done for its triggers alone. */
+const FOR_TRIGGER = "/*!50003 ";
+const TAKING_BACK = "/*!40103 SET TIME_ZONE=@OLD";
 /** Statements that make a restore refuse, or not replicate. */
 const REPLICATION = /^(?:\/\*!\d+ )?SET\b.*\b(GTID_PURGED|SQL_LOG_BIN)\b/is;
 const EVENT = "EVENT ";
@@ -90,17 +107,27 @@ export class DumpReader {
   /** Kind and name of the program that was just dropped, and will be made next. */
   private program: string | undefined;
   private table: Table | undefined;
+  private section: Section = "session";
+  /** What the section is about. */
+  private of = "";
+  /** Bytes whose section is not known yet. */
+  private pending: Buffer[] = [];
   private readonly tables = new Map<string, Table>();
   private readonly sequences = new Map<string, { readonly definition: string; readonly next: string }>();
   private readonly views = new Map<string, string>();
   private readonly routines = new Map<string, string>();
   private readonly events = new Map<string, string>();
   private readonly triggers: string[] = [];
+  private readonly definers = new Set<string>();
+
+  /** @param pass given the whole dump again, in parts @default - nobody */
+  public constructor(private readonly pass?: Pass) {}
 
   /** @throws Error on a statement that must not be in a backup */
   public write(chunk: Buffer): void {
     let i = 0;
     while (i < chunk.length) {
+      const start = i;
       switch (this.at) {
         case At.Gap:
           i = this.gap(chunk, i);
@@ -118,6 +145,7 @@ export class DumpReader {
           i = this.block(chunk, i);
           break;
       }
+      if (this.pass !== undefined) this.handOn(this.pass, chunk.subarray(start, i));
     }
   }
 
@@ -136,7 +164,15 @@ export class DumpReader {
       routines: Object.fromEntries(this.routines),
       events: Object.fromEntries(this.events),
       triggers: [...this.triggers].sort(),
+      definers: [...this.definers].sort(),
     };
+  }
+
+  private handOn(pass: Pass, bytes: Buffer): void {
+    this.pending.push(bytes);
+    if (this.at !== At.Gap && this.at !== At.Rows) return;
+    for (const part of this.pending) pass(this.section, this.of, part);
+    this.pending = [];
   }
 
   private gap(chunk: Buffer, start: number): number {
@@ -156,8 +192,17 @@ export class DumpReader {
     this.parts.push(chunk.subarray(start, end === -1 ? chunk.length : end));
     if (end === -1) return chunk.length;
     this.lastLine = this.collected().toString();
+    this.heading(this.lastLine);
     this.at = At.Gap;
     return end + 1;
+  }
+
+  private heading(line: string): void {
+    const [, how, what, name] = HEADING.exec(line) ?? [];
+    if (what === undefined) return;
+    if (what === "events" || what === "routines") this.section = what === "events" ? "event" : "routine";
+    else this.section = how === "Temporary" ? "placeholder" : how === "Final" ? "view" : "table";
+    this.of = unquoted(name);
   }
 
   private statement(chunk: Buffer, start: number): number {
@@ -248,7 +293,10 @@ export class DumpReader {
     // Bytes as characters: a program is written in the character set of whoever made it.
     const [first = "", ...events] = block.toString("latin1").split(NEXT_EVENT);
     // The end of a program can gain white space with every restore.
-    const hash = (text: string): string => sha256(Buffer.from(text.replace(/\s+(?=\*\/)/g, ""), "latin1"));
+    const hash = (text: string): string => {
+      this.defined(Buffer.from(text, "latin1").toString());
+      return sha256(Buffer.from(text.replace(/\s+(?=\*\/)/g, ""), "latin1"));
+    };
     const { program } = this;
     this.program = undefined;
     if (program === undefined) this.triggers.push(hash(first));
@@ -271,14 +319,23 @@ export class DumpReader {
       const definition = sha256(text.replace(whole, () => before));
       this.tables.set(table, { rows: 0, definition, content: createHash("sha256"), autoIncrement });
     } else if (sequence !== undefined) this.sequences.set(sequence, { definition: sha256(statement), next: "" });
-    else if (view !== undefined) this.views.set(view, sha256(statement));
-    else if (value !== null) {
+    else if (view !== undefined) {
+      this.views.set(view, sha256(statement));
+      this.defined(text);
+    } else if (value !== null) {
       const name = unquoted(value[1]);
       this.sequences.set(name, { definition: this.sequences.get(name)?.definition ?? "", next: value[2] ?? "" });
     } else if (program !== null) this.program = `${program[1]} ${unquoted(program[2])}`;
+    if (this.section === "table" && text.startsWith(FOR_TRIGGER)) this.section = "trigger";
+    if (text.startsWith(TAKING_BACK)) this.section = "end";
     const variable = REPLICATION.exec(text)?.[1];
     if (variable !== undefined) throw new Error(`the dump sets ${variable}, which a restore must not`);
     return text === BLOCK_BEGIN ? At.Block : At.Gap;
+  }
+
+  private defined(program: string): void {
+    const definer = DEFINER.exec(program)?.[1];
+    if (definer !== undefined) this.definers.add(definer);
   }
 
   private collected(): Buffer {

@@ -2,11 +2,11 @@ import { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { AgentError } from "../agent";
 import type { Dump, Engine, Run } from "../engine";
-import { fileName } from "../file-name";
 import type { Fact, ManifestFile } from "../manifest";
-import { COMPRESSED } from "../store";
+import { artefactName } from "../store";
 import { accountsSql } from "./mysql-accounts";
 import { DumpReader, withoutSandboxLine, type DumpFacts } from "./mysql-dump";
+import { ACCOUNTS, type DatabaseFacts, DATABASES, dumpName, list, type MysqlFingerprint, named, SERVER_SETTINGS, SYSTEM_DATABASES } from "./mysql-facts";
 import { failedStatement, LOCK_WAIT_SECONDS, PRIVILEGES, query, quoteName, quoteText } from "./mysql-sql";
 
 /** Which databases of a MySQL or MariaDB server are backed up. */
@@ -18,10 +18,8 @@ export interface MysqlSettings {
   readonly excludeDatabases: readonly string[];
 }
 
-const SYSTEM_DATABASES = ["information_schema", "mysql", "performance_schema", "sys"];
 /** Storage engines whose tables only point at rows elsewhere; the dump has the pointer. */
 const ROWS_ELSEWHERE = ["CONNECT", "FEDERATED", "MRG_MYISAM", "OQGRAPH", "SPIDER", "VP"];
-const MOST_NAMES = 20;
 const IN_SNAPSHOT = ["INNODB", "ROCKSDB", ...ROWS_ELSEWHERE];
 
 interface Database {
@@ -87,7 +85,7 @@ export class MysqlEngine implements Engine {
 
   public async dump(run: Run): Promise<Dump> {
     const files: ManifestFile[] = [];
-    const facts: Record<string, Fact> = {};
+    const facts: Record<string, DatabaseFacts> = {};
     for (const database of this.databases) {
       const { name, characterSet, collation } = database;
       const before = await survey(run, name);
@@ -106,14 +104,16 @@ export class MysqlEngine implements Engine {
     const accounts = await accountsSql(run, this.isMariaDb);
     const plain = (name: string, text: string): Promise<ManifestFile> =>
       run.store(name, Readable.from([Buffer.from(text)]), { compress: false });
-    files.push(await plain("databases.sql", this.databases.map(createDatabase).join("")), await plain("accounts.sql", accounts));
-    return { files, fingerprint: { databases: facts } };
+    files.push(await plain(DATABASES, this.databases.map(createDatabase).join("")), await plain(ACCOUNTS, accounts));
+    const variables = await query(run.agent, [`SHOW GLOBAL VARIABLES WHERE Variable_name IN (${SERVER_SETTINGS.map(quoteText).join(", ")})`]);
+    const settings = Object.fromEntries(variables.map(([name = "", value = ""]) => [name, value]));
+    return { files, fingerprint: { settings, databases: facts } satisfies MysqlFingerprint };
   }
 
   public async verify(run: Run, { files, fingerprint }: Dump): Promise<readonly string[]> {
     const databases = fingerprint.databases as { readonly [name: string]: Fact };
     for (const { name, characterSet, collation } of this.databases) {
-      const file = files.find(({ path }) => path === dumpName(name) + COMPRESSED);
+      const file = files.find((stored) => artefactName(stored) === dumpName(name));
       if (file === undefined) throw new Error(`${name}: no dump`);
       const reader = new DumpReader();
       for await (const chunk of run.open(file)) reader.write(chunk as Buffer);
@@ -138,21 +138,8 @@ export class MysqlEngine implements Engine {
   }
 }
 
-function dumpName(database: string): string {
-  return `databases/${fileName(database)}.sql`;
-}
-
 function createDatabase({ name, characterSet, collation }: Database): string {
   return `CREATE DATABASE IF NOT EXISTS ${quoteName(name)} CHARACTER SET ${characterSet} COLLATE ${collation};\n`;
-}
-
-/** Puts the database's name before an error's message. */
-async function named<T>(database: string, work: () => T | Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw new Error(`${database}: ${(error as Error).message}`, { cause: error });
-  }
 }
 
 async function survey(run: Run, database: string): Promise<Survey> {
@@ -224,12 +211,6 @@ function compare(database: string, before: Survey, dump: DumpFacts, after: Surve
   const total = Object.values(dump.tables).reduce((sum, { rows }) => sum + rows, 0);
   const except = moving.length === 0 ? "" : `, but for tables that were being written to: ${list(moving)}`;
   return `${database}: ${before.tables.size} tables, ${total} rows, as the server counts them${except}`;
-}
-
-/** Names for a line of a log, not more than it can take. */
-function list(names: readonly string[]): string {
-  const shown = [...names].sort().slice(0, MOST_NAMES).join(", ");
-  return names.length > MOST_NAMES ? `${shown} and ${names.length - MOST_NAMES} more` : shown;
 }
 
 function objectsOf({ tables, sequences, views, routines, events }: DumpFacts): ReadonlySet<string> {

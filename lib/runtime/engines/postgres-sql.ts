@@ -11,12 +11,13 @@ const TABLES = `pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'r' AND n.oid IN (${OWN_SCHEMAS}) AND ${notOfExtension("pg_class", "c.oid")}
   AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())`;
 
-/** The server, the role that asks, and every database that is no template. */
+/** The server, the role that asks, the role that the server was made with, and every database that is no template. */
 export const SERVER = `
 SELECT jsonb_build_object(
   'version', split_part(current_setting('server_version'), ' ', 1),
   'major', current_setting('server_version_num')::int / 10000,
   'role', current_user,
+  'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10),
   'databases', (
     SELECT jsonb_agg(jsonb_build_object(
       'name', datname,
@@ -129,6 +130,19 @@ ${NAMED.map(
   WHERE x.oid >= 16384 AND ${notOfExtension(`pg_${catalog}`, "x.oid")}`,
 ).join("\n")}`;
 
+/**
+ * Roles that own something in the database, or have privileges or settings there. The role that the server was made with is never
+ * among them. Not what belongs to extensions, as no dump has its owner, nor temporary tables.
+ */
+const ROLES = `
+  SELECT coalesce(jsonb_agg(rolname ORDER BY rolname), '[]') FROM pg_roles WHERE oid IN (
+    SELECT s.refobjid FROM pg_shdepend s, pg_database d
+    WHERE d.datname = current_database() AND s.refclassid = 'pg_authid'::regclass
+    AND (s.dbid = d.oid OR s.classid = 'pg_database'::regclass AND s.objid = d.oid) AND s.classid <> 'pg_extension'::regclass
+    AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = s.classid AND e.objid = s.objid AND e.deptype = 'e')
+    AND NOT EXISTS (SELECT FROM pg_class c WHERE s.classid = 'pg_class'::regclass AND c.oid = s.objid AND c.relpersistence = 't')
+    UNION SELECT r.setrole FROM pg_db_role_setting r JOIN pg_database d ON d.oid = r.setdatabase WHERE d.datname = current_database())`;
+
 /** Tables that one statement counts: each holds locks on the table and its indexes, and a server has room for a limited number. */
 const BATCH = 100;
 
@@ -167,6 +181,7 @@ SELECT jsonb_build_object(
       CASE WHEN s.seqcycle THEN 0 ELSE sign(s.seqincrement) END)), '[]')
     FROM relations r JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_sequence s ON s.seqrelid = c.oid),
   'largeObjects', (SELECT count(*) FROM pg_largeobject_metadata),
+  'roles', (${ROLES}),
   'extensions', (SELECT coalesce(jsonb_object_agg(extname, extversion), '{}') FROM pg_extension),
   'schema', (SELECT encode(sha256(textsend(coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), ''))), 'hex') FROM lines));
 ROLLBACK TO SAVEPOINT described;

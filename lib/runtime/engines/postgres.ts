@@ -1,11 +1,30 @@
 import { Readable } from "node:stream";
-import { AgentError } from "../agent";
 import type { Dump, Engine, Run } from "../engine";
-import { fileName } from "../file-name";
-import type { Fact, ManifestFile } from "../manifest";
-import { COMPRESSED } from "../store";
-import { ArchiveReader, qualified, type ArchiveContent, type LastValue } from "./postgres-archive";
-import { ACCESS, FACTS, FILES, SERVER } from "./postgres-sql";
+import type { ManifestFile } from "../manifest";
+import { type ArchiveContent, ArchiveReader } from "./postgres-archive";
+import {
+  artefact,
+  ask,
+  type Database,
+  type DatabaseFacts,
+  differences,
+  encodingOf,
+  EVERY_TABLE,
+  explain,
+  factsIn,
+  fileOf,
+  GLOBALS,
+  list,
+  majorOf,
+  quoted,
+  readFacts,
+  type Server,
+  type ServerFacts,
+  serverOf,
+  some,
+} from "./postgres-facts";
+import { ACCESS, FACTS, FILES } from "./postgres-sql";
+import { readGlobals } from "./postgres-statements";
 
 /** Which databases of a PostgreSQL server are backed up, and how exactly they are counted. */
 export interface PostgresSettings {
@@ -18,66 +37,12 @@ export interface PostgresSettings {
   readonly exactCountMaxBytes?: number;
 }
 
-/** What a database holds. Equal for a restored copy, but for the sequences. */
-export interface DatabaseFacts {
-  readonly [fact: string]: Fact;
-  readonly encoding: string;
-  readonly collation: string;
-  /** Rows by table; an estimate where a table was too large to count, or was truncated or rewritten before it was dumped. */
-  readonly tables: { readonly [table: string]: number | { readonly estimate: number } };
-  /**
-   * The last value of each sequence and whether values rise (1), fall (-1) or come round again (0).
-   * Sequences belong to no snapshot: a dump may hold later values than the fingerprint.
-   */
-  readonly sequences: { readonly [sequence: string]: { readonly last: LastValue; readonly direction: number } };
-  readonly largeObjects: number;
-  /** Versions by name. */
-  readonly extensions: { readonly [extension: string]: string };
-  /** SHA-256 of the schema as the server describes it; comparable between servers of one major version. */
-  readonly schema: string;
-}
-
-const GLOBALS = "globals.sql";
-const GLOBALS_TRAILER = "-- PostgreSQL database cluster dump complete";
-const TRAILER_BYTES = 1024;
-const MOST_NAMED = 5;
 const OBJECT = "{".charCodeAt(0);
-/** Largest number of PostgreSQL's bigint: no table is larger. */
-const EVERY_TABLE = "9223372036854775807";
-
-interface Database {
-  readonly name: string;
-  readonly encoding: string;
-  readonly collation: string;
-  /** Whether it allows connections at all. */
-  readonly open: boolean;
-  /** Whether the role may connect. */
-  readonly granted: boolean;
-}
-
-interface Server {
-  readonly version: string;
-  readonly major: number;
-  readonly role: string;
-  readonly databases: readonly Database[];
-}
 
 interface Access {
   readonly unreadable: readonly string[];
   readonly hidden: readonly string[];
   readonly largeObjects: number;
-}
-
-/** A list that the script {@link FACTS} begins with. */
-type Counts = readonly (readonly [schema: string, name: string, rows: number, file: number])[];
-
-/** What the script {@link FACTS} ends with. */
-interface Description {
-  readonly estimates: readonly (readonly [schema: string, name: string, rows: number])[];
-  readonly sequences: readonly (readonly [schema: string, name: string, last: LastValue, direction: number])[];
-  readonly largeObjects: number;
-  readonly extensions: { readonly [extension: string]: string };
-  readonly schema: string;
 }
 
 /**
@@ -91,8 +56,8 @@ export class PostgresEngine implements Engine {
 
   public async preflight(run: Run): Promise<{ readonly versions: { readonly [tool: string]: string } }> {
     const client = (await run.agent.text("version").catch(explain)).split(" ")[2] ?? "";
-    const server = await this.server(run);
-    if (Number.parseInt(client, 10) < server.major) {
+    const server = await serverOf(run);
+    if (majorOf(client) < server.major) {
       const needed = `the image must have version ${server.major} or later`;
       throw new Error(`pg_dump ${client} cannot dump a server of version ${server.version}: ${needed}`);
     }
@@ -103,7 +68,7 @@ export class PostgresEngine implements Engine {
   }
 
   public async dump(run: Run): Promise<Dump> {
-    const server = await this.server(run);
+    const server = await serverOf(run);
     const files = [await run.store(GLOBALS, run.agent.request("globals").output, { compress: false }).catch(explain)];
     const databases: (readonly [name: string, facts: DatabaseFacts])[] = [];
     const largest = this.settings.exactCountMaxBytes ?? EVERY_TABLE;
@@ -114,32 +79,29 @@ export class PostgresEngine implements Engine {
       const archive = afterFacts(output, (line) => lines.push(line.toString(encodingOf(database))));
       files.push(await run.store(artefact(name), Readable.from(archive, { objectMode: false })).catch(explain));
       const now = new Set(JSON.parse(await ask(run, FILES, name)) as readonly number[]);
-      databases.push([name, toFacts(run, database, lines.map((line) => JSON.parse(line) as unknown), now)]);
+      const { facts, moved } = readFacts(database, lines, now);
+      if (moved.length > 0) {
+        run.log(`warning: database ${quoted(name)}: truncated or rewritten during the dump, and so not compared: ${some(moved)}`);
+      }
+      databases.push([name, facts]);
     }
-    return { files, fingerprint: { server: server.version, databases: Object.fromEntries(databases) } };
+    const { version, superuser } = server;
+    const fingerprint: ServerFacts = { server: version, superuser, databases: Object.fromEntries(databases) };
+    return { files, fingerprint };
   }
 
   public async verify(run: Run, { files, fingerprint }: Dump): Promise<readonly string[]> {
-    const file = (name: string): ManifestFile => {
-      const found = files.find(({ path }) => path === name);
-      if (found === undefined) throw new Error(`the backup has no ${name}`);
-      return found;
-    };
-    await checkGlobals(run.open(file(GLOBALS)));
+    await readGlobals(run.open(fileOf(files, GLOBALS)));
     const checks = [`${GLOBALS}: read back to its last line`];
-    for (const [name, facts] of Object.entries(fingerprint["databases"] as { readonly [name: string]: DatabaseFacts })) {
-      const content = await decode(run, file(artefact(name) + COMPRESSED), encodingOf(facts)).catch(explain);
-      const wrong = differences(facts, content);
+    for (const [name, facts] of Object.entries(factsIn({ fingerprint }).databases)) {
+      const content = await decode(run, fileOf(files, artefact(name)), encodingOf(facts)).catch(explain);
+      const wrong = [...differences(facts, content), ...strangers(facts, content)];
       if (wrong.length > 0) throw new Error(`the dump of database ${quoted(name)} is not what the database held: ${some(wrong)}`);
       const rows = [...content.rows.values()].reduce((sum, count) => sum + count, 0);
       const counts = `${rows} rows in ${content.rows.size} tables`;
       checks.push(`database ${quoted(name)}: decoded by pg_restore to the last byte, ${counts} as in its snapshot`);
     }
     return checks;
-  }
-
-  private async server(run: Run): Promise<Server> {
-    return JSON.parse(await ask(run, SERVER)) as Server;
   }
 
   /** The databases to dump. @throws Error if an expected one is not among them, or there are none */
@@ -177,11 +139,6 @@ export class PostgresEngine implements Engine {
   }
 }
 
-/** Answer of one statement. No search path: in a database that is not ours, functions could go by the names of the server's own. */
-function ask(run: Run, sql: string, database = ""): Promise<string> {
-  return run.agent.text("query", database, Readable.from(["SET search_path = '';\n", sql])).catch(explain);
-}
-
 async function decode(run: Run, file: ManifestFile, encoding: "utf8" | "latin1"): Promise<ArchiveContent> {
   const reader = new ArchiveReader(encoding);
   const { output } = run.agent.request("decode", "", run.open(file));
@@ -189,74 +146,11 @@ async function decode(run: Run, file: ManifestFile, encoding: "utf8" | "latin1")
   return reader.end();
 }
 
-/** What is wrong stands first in what PostgreSQL's programs say; statements, hints and places follow. */
-function explain(error: unknown): never {
-  if (!(error instanceof AgentError)) throw error;
-  const reason = /^.*(?:error|ERROR|FATAL): .*$/m.exec(error.stderr)?.[0];
-  const server = /^.*detail: (Error message from server: .*)$/m.exec(error.stderr)?.[1];
-  if (reason === undefined) throw error;
-  throw new Error(`${error.verb} failed: ${server === undefined ? reason : `${reason} ${server}`}`, { cause: error });
-}
-
-function artefact(database: string): string {
-  return `databases/${fileName(database)}.dump`;
-}
-
-/** What the server sends of another encoding is not converted, so that no character can stop a dump. */
-function encodingOf({ encoding }: { readonly encoding: string }): "utf8" | "latin1" {
-  return encoding === "UTF8" ? "utf8" : "latin1";
-}
-
-/** @param files those of the tables after the dump: a count stands only where the table still is in its own */
-function toFacts(run: Run, { name, encoding, collation }: Database, answer: readonly unknown[], files: ReadonlySet<number>): DatabaseFacts {
-  const { estimates, sequences, largeObjects, extensions, schema } = answer.at(-1) as Description;
-  const counts = (answer.slice(0, -1) as Counts[]).flat();
-  const moved = counts.filter(([, , , file]) => !files.has(file)).map(([space, table]) => qualified(space, table));
-  if (moved.length > 0) {
-    run.log(`warning: database ${quoted(name)}: truncated or rewritten during the dump, and so not compared: ${some(moved)}`);
-  }
-  const rows = counts.map(
-    ([space, table, count, file]) => [qualified(space, table), files.has(file) ? count : { estimate: count }] as const,
-  );
-  const guesses = estimates.map(([space, table, estimate]) => [qualified(space, table), { estimate }] as const);
-  return {
-    encoding,
-    collation,
-    tables: Object.fromEntries([...rows, ...guesses]),
-    sequences: Object.fromEntries(sequences.map(([space, sequence, last, direction]) => [qualified(space, sequence), { last, direction }])),
-    largeObjects,
-    extensions,
-    schema,
-  };
-}
-
-/** What a dump holds that its database did not hold in the snapshot, and the other way round. */
-function differences({ tables, sequences, largeObjects, extensions }: DatabaseFacts, content: ArchiveContent): readonly string[] {
-  const found: string[] = [];
-  for (const [table, rows] of Object.entries(tables)) {
-    const dumped = content.rows.get(table);
-    if (dumped === undefined) found.push(`table ${table} is missing`);
-    else if (typeof rows === "number" && rows !== dumped) found.push(`table ${table} has ${dumped} rows instead of ${rows}`);
-  }
+/** Tables that a dump has and its database had not. */
+function strangers({ tables, extensions }: DatabaseFacts, { rows }: ArchiveContent): readonly string[] {
   // Extensions may have their own tables dumped.
-  if (Object.keys(extensions).every((name) => name === "plpgsql")) {
-    for (const table of content.rows.keys()) if (!(table in tables)) found.push(`table ${table} is not of this database`);
-  }
-  for (const [sequence, { last, direction }] of Object.entries(sequences)) {
-    const dumped = content.sequences.get(sequence);
-    if (dumped === undefined) found.push(`sequence ${sequence} is missing`);
-    else if (last !== null && direction !== 0 && (dumped === null || (BigInt(dumped) - BigInt(last)) * BigInt(direction) < 0n)) {
-      found.push(`sequence ${sequence} is at ${dumped ?? "its start"}, which is before ${last}`);
-    }
-  }
-  if (content.largeObjects !== largeObjects) found.push(`${content.largeObjects} large objects instead of ${largeObjects}`);
-  return found;
-}
-
-async function checkGlobals(globals: Readable): Promise<void> {
-  let tail = "";
-  for await (const chunk of globals as AsyncIterable<Buffer>) tail = (tail + chunk.toString("latin1")).slice(-TRAILER_BYTES);
-  if (!tail.includes(GLOBALS_TRAILER)) throw new Error(`${GLOBALS} does not end with its last line, ${quoted(GLOBALS_TRAILER)}`);
+  if (Object.keys(extensions).some((name) => name !== "plpgsql")) return [];
+  return [...rows.keys()].filter((table) => !(table in tables)).map((table) => `table ${table} is not of this database`);
 }
 
 /** The archive: everything after the lines of {@link FACTS}, which are handed to `onLine`. @throws Error if they do not end */
@@ -279,18 +173,4 @@ async function* afterFacts(source: Readable, onLine: (line: Buffer) => void): As
     }
   }
   if (head !== undefined) throw new Error("the dump does not begin with what the database holds");
-}
-
-function quoted(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-function list(names: readonly string[]): string {
-  return names.map(quoted).join(", ");
-}
-
-/** The first few of many. */
-function some(items: readonly string[]): string {
-  const rest = items.length - MOST_NAMED;
-  return items.slice(0, MOST_NAMED).join(", ") + (rest > 0 ? ` and ${rest} more` : "");
 }

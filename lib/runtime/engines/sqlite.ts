@@ -4,10 +4,12 @@ import { rm, stat } from "node:fs/promises";
 import { basename, join, posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
-import type { Fact, ManifestFile } from "../manifest";
+import type { Fact, Manifest, ManifestFile } from "../manifest";
 import { readable, readableTree } from "../readable";
 import { sqlite, SqliteError, type SqliteInspection } from "../sqlite-process";
 import { checkSource, copySource } from "../sqlite-source";
+import { artefactName } from "../store";
+import type { TreeFacts } from "../tree";
 import { archiveFacts, type ArchiveSource, TreeArchive } from "../tree-archive";
 
 /** The archive of the side files, before compression. */
@@ -26,6 +28,23 @@ export interface SqliteSettings {
   readonly files: readonly { readonly path: string; readonly required: boolean }[];
   /** Of the integrity check: the gauge that is 1 or 0, e.g. `vaultwarden_sqlite_integrity_ok`. */
   readonly integrityMetric?: string;
+  /** Command that stops the application, for the message of a restore that finds it running. */
+  readonly stop?: string;
+}
+
+/** What is known of a database and its side files when they were backed up. */
+export interface SqliteFingerprint extends SqliteInspection {
+  /** SHA-256 of the copy, hex. */
+  readonly sha256: string;
+  /** Of the side files: the names of those that were there and of those that were absent, and what the archive holds; null where all were. */
+  readonly files?: { readonly present: readonly string[]; readonly absent: readonly string[]; readonly archive: TreeFacts | null };
+}
+
+/** The files of a generation. @throws Error where the database is not among them */
+export function sqliteArtefacts({ files }: Manifest, database: string): { readonly database: ManifestFile; readonly side?: ManifestFile } {
+  const found = files.find((file) => artefactName(file) === basename(database));
+  if (found === undefined) throw new Error(`the generation has no ${basename(database)}`);
+  return { database: found, side: files.find((file) => artefactName(file) === FILES_ARCHIVE) };
 }
 
 /**
@@ -37,8 +56,9 @@ export interface SqliteSettings {
  *
  * The side files are read after the database: what it refers to is in the archive, unless it was deleted since.
  *
- * To restore, with the application stopped: remove the database's `-wal`, `-shm` and `-journal`, which would be applied to the copy;
- * `zstd -d` gives the database, and `zstd -dc files.tar.zst | tar -x -C <directory>` the side files ({@link commonDirectory}).
+ * To restore without this library, with the application stopped: move the database's `-wal`, `-shm` and `-journal` away, which would be
+ * applied to the copy; `zstd -d` gives the database, and `zstd -dc files.tar.zst | tar -x -C <directory>` the side files
+ * ({@link commonDirectory}).
  */
 export class SqliteEngine implements Engine {
   public constructor(private readonly settings: SqliteSettings) {}
@@ -110,10 +130,11 @@ export class SqliteEngine implements Engine {
       else absent.push(name);
     }
     if (absent.length > 0) run.log(`absent, and not required: ${absent.join(", ")}`);
-    if (present.length === 0) return { stored: [], facts: { absent, archive: null } };
+    const names = present.map(({ name = "" }) => name);
+    if (present.length === 0) return { stored: [], facts: { present: names, absent, archive: null } };
     const archive = new TreeArchive(present, { signal: run.signal, live: true });
     const stored = await run.store(FILES_ARCHIVE, archive.stream());
-    return { stored: [stored], facts: { absent, archive: archive.facts() } };
+    return { stored: [stored], facts: { present: names, absent, archive: archive.facts() } };
   }
 }
 

@@ -64,6 +64,9 @@ export function hostProgram(name: string): string {
   throw new Error(`the host has no program ${name}; test/engines/run.sh installs what the tests need`);
 }
 
+/** Programs that look for their libraries beside the directory that they were started from, and so have to be in their own. */
+const AT_HOME = new Set(["initdb", "pg_ctl", "postgres"]);
+
 let applets: ReadonlySet<string> | undefined;
 
 function busyboxApplets(): ReadonlySet<string> {
@@ -87,11 +90,13 @@ export function prepareImage(profile: ImageProfile, shell: Shell): Image {
   const known = ready.get(key);
   if (known !== undefined) return known;
   const binds = new Map<string, string>();
+  const atHome = new Map<string, string>();
   const links = new Set<string>(profile.alpine === true ? ALPINE_APPLETS.filter((name) => busyboxApplets().has(name)) : []);
   for (const tool of new Set([...profile.tools, ...Object.keys(profile.programs ?? {})])) {
     const given = profile.programs?.[tool];
     if (given !== undefined) binds.set(tool, realpathSync(given));
     else if (tool === "sh") continue;
+    else if (AT_HOME.has(tool)) atHome.set(tool, hostProgram(tool));
     else if (shell === "busybox" && busyboxApplets().has(tool)) links.add(tool);
     else binds.set(tool, realpathSync(hostProgram(tool)));
   }
@@ -101,6 +106,7 @@ export function prepareImage(profile: ImageProfile, shell: Shell): Image {
   const bin = mkdtempSync(join(tmpdir(), "image-"));
   chmodSync(bin, 0o755);
   for (const name of binds.keys()) writeFileSync(join(bin, name), "", { mode: 0o755 });
+  for (const [name, path] of atHome) writeFileSync(join(bin, name), `#!/bin/sh\nexec ${path} "$@"\n`, { mode: 0o755 });
   for (const name of links) if (!binds.has(name)) symlinkSync("busybox", join(bin, name));
   const image = { bin, binds };
   ready.set(key, image);

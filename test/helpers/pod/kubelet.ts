@@ -77,7 +77,9 @@ export class Kubelet {
     refuseUnknown(security, `container ${name} security_context`, SECURITY_KEYS);
     const identity = this.identity(container);
     const { profile, shell } = this.image(container);
-    const declared = { ...this.serviceLinks(), ...declaredEnvironment(container, this.sources, this.serviceLinks()) };
+    const own = { ...this.serviceLinks(), ...declaredEnvironment(container, this.sources, this.serviceLinks()) };
+    const set = Object.entries((name === "runner" && this.options.env) || {}).map(([key, value]) => [key, expand(value, own)] as const);
+    const declared = { ...own, ...Object.fromEntries(set) };
     const expanded = (value: unknown): readonly string[] => textList(value).map((item) => expand(item, declared));
     const command = container.command === undefined ? (profile.entrypoint ?? []) : expanded(container.command);
     const argv = [...command, ...expanded(container.args)];
@@ -171,7 +173,7 @@ export class Kubelet {
   }
 
   private image(container: Block): { readonly profile: ImageProfile; readonly shell: Shell } {
-    const profile = this.givenProfile(container) ?? { tools: this.toolsOfScripts(container) };
+    const profile = this.givenProfile(container) ?? { tools: this.toolsOfScripts(container), users: { user: this.identity(container).uid } };
     return { profile, shell: profile.shell ?? this.options.shell ?? "dash" };
   }
 

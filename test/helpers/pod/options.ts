@@ -27,6 +27,8 @@ export interface PodOptions {
   readonly pauseMs?: number;
   /** What to kill, and when. @default [] */
   readonly kill?: Kill | readonly Kill[];
+  /** Variables that `kubectl set env -c runner` gave the Job. @default {} */
+  readonly env?: { readonly [name: string]: string };
   /** Replaces `activeDeadlineSeconds`, so that a test need not wait hours. @default - as declared */
   readonly deadlineSeconds?: number;
   /** Replaces `terminationGracePeriodSeconds`. @default - as declared, else 30 */

@@ -102,7 +102,7 @@ export function generationsOn(synthesised: Synthesised | string, target: string,
   const directory = generationsDirectory(synthesised, target, name);
   if (!existsSync(directory)) return [];
   return readdirSync(directory)
-    .filter((entry) => !entry.startsWith(".") && !/\.(drill\.json|pin)$/.test(entry))
+    .filter((entry) => !entry.startsWith(".") && !/\.(drill\.json|pin|accepted)$/.test(entry))
     .sort()
     .map((entry) => {
       const path = join(directory, entry);

@@ -8,6 +8,9 @@ import type { Engine } from "../../../lib/runtime/engine";
 import { MANIFEST, type Manifest } from "../../../lib/runtime/manifest";
 import { SENTINEL, type Settings } from "../../../lib/runtime/settings";
 
+/** A retention of a backup without a drill that removes all that is past its time at once. */
+export const AT_ONCE = { proof: "verification", removeAtMost: 1, freezeBelow: 0.5 } as const;
+
 const made: string[] = [];
 
 /** A new empty directory, removed after the file's tests. */
@@ -59,7 +62,7 @@ export function prepared(changes: Partial<Settings> = {}): Prepared {
     cronJob: "postgres-backup",
     engine: { kind: "postgres", expectDatabases: [], excludeDatabases: [] },
     target,
-    retention: { keepDays: 14, keepLast: 3 },
+    retention: { keepDays: 14, keepLast: 3, ...AT_ONCE },
     timeZone: "Etc/UTC",
     deadlineSeconds: 600,
     compressionLevel: 1,

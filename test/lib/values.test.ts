@@ -55,9 +55,9 @@ describe("Retention", () => {
 
   test("says what it keeps", () => {
     expect([Retention.keepDays(30), Retention.keepDays(1, { atLeast: 2 }), Retention.keepLast(2)].map(String)).toEqual([
-      "30 days, at least 3 generations",
-      "1 day, at least 2 generations",
-      "the last 2 generations",
+      "30 days, at least 3 proven generations",
+      "1 day, at least 2 proven generations",
+      "the last 2 proven generations",
     ]);
   });
 });

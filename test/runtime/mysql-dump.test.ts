@@ -146,6 +146,7 @@ DELIMITER ;
     const facts = read(`${procedure}${view}${events}${trigger}${sequence}${TRAILER}`);
     const hash = expect.stringMatching(/^[0-9a-f]{64}$/) as unknown;
     expect(facts).toEqual({
+      definers: ["`root`@`%`"],
       tables: {},
       sequences: { s: { definition: hash, next: "15" } },
       views: { v: hash },

@@ -149,7 +149,7 @@ describe("side files", () => {
     const { path, root } = await withFiles();
     const { run, dump, engine, log } = await backUp({ database: path, files: [file(join(root, "none"), false)] });
     expect(readdirSync(run.directory)).toEqual(["db.sqlite3.zst"]);
-    expect(dump.fingerprint.files).toEqual({ absent: ["none"], archive: null });
+    expect(dump.fingerprint.files).toEqual({ absent: ["none"], archive: null, present: [] });
     expect(log).toContain("absent, and not required: none");
     expect(await engine.verify(run, dump)).toHaveLength(4);
   });

@@ -52,6 +52,7 @@ const WORDS: { readonly [kind in Kind]: string } = {
   triggers: "triggers",
 };
 
+/** The fingerprint in a manifest of this engine. */
 export function fingerprintOf({ fingerprint }: Manifest): MysqlFingerprint {
   return fingerprint as unknown as MysqlFingerprint;
 }

@@ -45,6 +45,7 @@ export interface ServerFacts extends Fingerprint {
   readonly databases: { readonly [name: string]: DatabaseFacts };
 }
 
+/** A database that is no template, and whether it can be dumped. */
 export interface Database {
   readonly name: string;
   readonly encoding: string;
@@ -55,6 +56,7 @@ export interface Database {
   readonly granted: boolean;
 }
 
+/** A server as the role that asks sees it. */
 export interface Server {
   readonly version: string;
   readonly major: number;
@@ -94,6 +96,7 @@ export function ask({ agent }: Client, sql: string, database = ""): Promise<stri
   return agent.text("query", database, Readable.from(["SET search_path = '';\n", sql])).catch(explain);
 }
 
+/** Asks a server what it is and which databases it has. */
 export async function serverOf(client: Client): Promise<Server> {
   return JSON.parse(await ask(client, SERVER)) as Server;
 }
@@ -259,10 +262,12 @@ export function explain(error: unknown): never {
   throw new Error(`${error.verb} failed: ${server === undefined ? reason : `${reason} ${server}`}`, { cause: error });
 }
 
+/** A name as SQL quotes it. */
 export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
+/** Names, quoted, in one line. */
 export function list(names: readonly string[]): string {
   return names.map(quoted).join(", ");
 }

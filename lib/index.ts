@@ -20,7 +20,7 @@ export { redisBackupUserCommand, type RedisBackupUser } from "./privileges/redis
 export { vaultBackupRoleCommands, vaultSnapshotPolicy, type VaultBackupRole } from "./privileges/vault";
 export { Quantity } from "./quantity";
 export { Retention, type KeepDaysOptions } from "./retention";
-export { runbooks, type ProtectedService, type Runbook } from "./runbooks";
+export { runbooks, type Offsite, type ProtectedService, type Runbook } from "./runbooks";
 export { Schedule, type FirstSundayOptions, type ScheduleOptions } from "./schedule";
 export { ServiceEndpoint, type ServiceEndpointParts } from "./service-endpoint";
 export { isToken, literal } from "./terraform-text";

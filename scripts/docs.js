@@ -7,14 +7,14 @@ const { join } = require("node:path");
 const { App } = require("cdktf");
 const { protectedServices } = require("../dist/constructs");
 const { runbooks } = require("../dist/lib/runbooks");
-const { addStacks } = require("../dist/stacks");
+const { addStacks, site } = require("../dist/stacks");
 
 const directory = process.argv[2] ?? join(__dirname, "..", "docs", "generated");
 // An app makes its output folder when it is made, also where nothing is synthesised.
 const outdir = mkdtempSync(join(tmpdir(), "docs-"));
 const app = new App({ outdir });
 addStacks(app);
-const written = runbooks(protectedServices(app));
+const written = runbooks(protectedServices(app), site.offsite);
 rmSync(outdir, { recursive: true });
 rmSync(directory, { recursive: true, force: true });
 mkdirSync(directory, { recursive: true });

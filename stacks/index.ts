@@ -24,3 +24,5 @@ export function addStacks(app: App): readonly ServiceStack[] {
     new VaultwardenStack(app, "vaultwarden"),
   ];
 }
+
+export { site } from "./site";

@@ -12,6 +12,8 @@ export const site = {
   /** Directory of the Terraform states, seen from a stack's own directory below `cdktf.out/stacks`. */
   states: "../../../state",
   nfs: { server: "10.0.10.15", root: "/mnt/main", storageClassName: "nfs-truenas" },
+  /** The copy on the second NAS, as rclone on the file server names it. */
+  offsite: { remote: "synology:/Backup/Viki/truenas", below: "/mnt/main" },
   pushgateway: ServiceEndpoint.of("prometheus-prometheus-pushgateway.monitoring:9091"),
 
   postgresql: {

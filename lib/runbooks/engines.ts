@@ -1,9 +1,17 @@
 import { block } from "./markdown";
-import { titleOf, type ProtectedService } from "./service";
+import { placeOf, titleOf, type ProtectedService } from "./service";
 
 /** The sections of a runbook that tell how a service is restored. */
 export function restoreSteps(service: ProtectedService): readonly string[] {
-  return STEPS[service.engine](service);
+  const { backup, stack, restore } = service;
+  if (restore !== undefined) return STEPS[service.engine](service);
+  return [
+    "## Restore",
+    `No job restores \`${backup}\`; where its class has a \`restore\` option, setting it in the stack \`${stack}\` makes one. Until then a ` +
+      "generation is restored by hand: copy it from the file server, compare its files with the SHA-256 in its manifest, decompress what " +
+      "ends in `.zst` with `zstd -d`, and load it with the engine's own tools.",
+    block(`cd ${placeOf(service)}/GENERATION\njq -r '.files[] | "\\(.sha256)  \\(.path)"' manifest.json | sha256sum -c`, "file server"),
+  ];
 }
 
 /** One call of the function that runbooks begin with. */
@@ -24,15 +32,19 @@ const STEPS: { readonly [engine in ProtectedService["engine"]]: (service: Protec
     const [database = "DATABASE"] = service.databases;
     return [
       "## One database",
-      "The old database is not touched until the new one was restored and compared; then the two change names.",
+      "It is restored beside the old one and compared; then the two change names. The old one stays, under the name that the plan says.",
       block(restoreCall(service, `DATABASE=${database}`, "DRY_RUN=true")),
       block(restoreCall(service, `DATABASE=${database}`, `CONFIRM=${database}`)),
-      "Beside it, under another name, to look into it first:",
+      "Under another name, to look into it first:",
       block(restoreCall(service, `DATABASE=${database}`, `INTO=${database}_restored`)),
+      "## One table",
+      "It comes back in a schema of its own, beside what there is.",
+      block(restoreCall(service, `DATABASE=${database}`, "TABLE=public.TABLE", "DRY_RUN=true")),
       "## The whole server",
       "Roles come first, then every database; roles that exist stay as they are. Passwords are in no backup: set them again from where " +
         "they are kept.",
       block(restoreCall(service, "DRY_RUN=true")),
+      block(restoreCall(service, `CONFIRM=${service.endpoint}`)),
     ];
   },
   mysql: (service) => {
@@ -42,26 +54,46 @@ const STEPS: { readonly [engine in ProtectedService["engine"]]: (service: Protec
       block(restoreCall(service, `DATABASE=${database}`, "DRY_RUN=true")),
       block(restoreCall(service, `DATABASE=${database}`, `CONFIRM=${database}`)),
       "## The whole server",
-      block(restoreCall(service, "DRY_RUN=true")),
+      ...planned(service),
     ];
   },
-  sqlite: applicationData,
-  files: applicationData,
-  redis: (service) => ["## The whole server", block(restoreCall(service, "DRY_RUN=true"))],
-  prometheus: applicationData,
-  vault: (service) => ["## The whole of it", block(restoreCall(service, "DRY_RUN=true"))],
-  etcd: () => ["## On the control plane node"],
-  command: (service) => ["## All of it", block(restoreCall(service, "DRY_RUN=true"))],
+  sqlite: (service) => [
+    ...applicationData(service, "The old database, with the log that SQLite would otherwise apply to the new one, is kept aside."),
+    "## A look at it first",
+    "Into a new directory beside the data; what is in place stays, and the application may run:",
+    block(restoreCall(service, "INTO=restored")),
+  ],
+  files: (service) => [
+    ...applicationData(service, "What is replaced is kept aside, in a directory that the plan names."),
+    "## One file or directory",
+    block(restoreCall(service, "ONLY=PATH", "DRY_RUN=true")),
+  ],
+  redis: (service) => ["## The whole server", ...planned(service)],
+  prometheus: (service) => applicationData(service, "What is replaced is kept aside."),
+  vault: (service) => ["## The whole of it", ...planned(service)],
+  etcd: (service) => ["## The whole of it", ...planned(service)],
+  command: (service) => ["## All of it", ...planned(service)],
 };
 
+/** What to type where the name to confirm is known from the plan alone. */
+function planned(service: ProtectedService): readonly string[] {
+  return [
+    block(restoreCall(service, "DRY_RUN=true")),
+    "Then again without `DRY_RUN`, and where the target is not empty with `CONFIRM` set to the name that the plan says.",
+  ];
+}
+
 /** What lies on an application's own volume, which can be in one place at a time. */
-function applicationData(service: ProtectedService): readonly string[] {
+function applicationData(service: ProtectedService, kept: string): readonly string[] {
+  const known = service.application !== undefined;
+  const by = (replicas: 0 | 1): string => (known ? block(scale(service, replicas)) : "By the means of its own stack.");
   return [
     `## Stop ${titleOf(service)}`,
-    block(scale(service, 0)),
+    by(0),
     "## Restore",
-    block(restoreCall(service, "DRY_RUN=true")),
+    kept,
+    ...planned(service),
     `## Start ${titleOf(service)}`,
-    block(scale(service, 1)),
+    by(1),
   ];
 }

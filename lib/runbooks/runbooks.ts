@@ -1,6 +1,6 @@
 import { CHOICES, inspect, overview, RESTORE_FUNCTION, troubleshooting } from "./common";
 import { restoreSteps } from "./engines";
-import { fullCluster } from "./full-cluster";
+import { fullCluster, type Offsite } from "./full-cluster";
 import { block, document, table } from "./markdown";
 import { storageTroubleshooting } from "./troubleshooting";
 import { fileOf, placeOf, titleOf, type ProtectedService } from "./service";
@@ -12,11 +12,11 @@ export interface Runbook {
 }
 
 /** A runbook for each service, one for the loss of everything, and an index. */
-export function runbooks(services: readonly ProtectedService[]): readonly Runbook[] {
+export function runbooks(services: readonly ProtectedService[], offsite: Offsite): readonly Runbook[] {
   return [
     { file: "README.md", text: index(services) },
-    { file: "restore-full-cluster.md", text: fullCluster(services) },
-    { file: "troubleshooting-storage.md", text: storageTroubleshooting(services) },
+    { file: "restore-full-cluster.md", text: fullCluster(services, offsite) },
+    { file: "troubleshooting-storage.md", text: storageTroubleshooting(services, offsite) },
     ...services.map((service) => ({ file: fileOf(service), text: runbook(service) })),
   ];
 }

@@ -1,8 +1,9 @@
 import { block, document } from "./markdown";
+import type { Offsite } from "./full-cluster";
 import type { ProtectedService } from "./service";
 
 /** What goes wrong below the backups: the block devices, and the copy away from home. */
-export function storageTroubleshooting(services: readonly ProtectedService[]): string {
+export function storageTroubleshooting(services: readonly ProtectedService[], { remote }: Offsite): string {
   const [server = "the file server"] = services.flatMap(({ nfs }) => (nfs === undefined ? [] : [nfs.server]));
   return document(
     "# Troubleshooting: storage",
@@ -37,7 +38,7 @@ for timeout in /sys/class/iscsi_session/*/recovery_tmo; do echo 300 > "$timeout"
       `tail -n 100 /var/log/cloudsync-copy.log
 zfs list -t snapshot -o name,creation -s creation | grep cloudsync
 midclt call cloudsync.query | jq '.[] | {id, description, enabled, state: .job.state, error: .job.error}'
-rclone lsd synology:/Backup`,
+rclone lsd ${remote}`,
       "file server",
     ),
     "* The second NAS does not answer: its network, its SFTP service, its free space.",

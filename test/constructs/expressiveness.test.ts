@@ -176,7 +176,17 @@ test("artefacts that are files and artefacts that are directories", () => {
 
 test("retention by age and retention by count", () => {
   expect(settings(postgres({ retention: Retention.keepDays(90) }), "retention")).toMatchObject({ keepDays: 90, keepLast: 3 });
-  expect(settings(postgres({ retention: Retention.keepLast(14) }), "retention")).toMatchObject({ keepLast: 14 });
+  expect(settings(postgres({ retention: Retention.keepLast(14, { removeAtMost: 1, freezeBelow: 0 }) }), "retention")).toEqual({
+    keepLast: 14,
+    proof: "drill",
+    removeAtMost: 1,
+    freezeBelow: 0,
+  });
+});
+
+test("a backup without a drill, whose generations its own verification proves", () => {
+  const template = postgres({ drill: { none: "the data are public" }, retention: Retention.keepDays(9) });
+  expect(settings(template, "retention")).toEqual({ keepDays: 9, keepLast: 3, proof: "verification", removeAtMost: 0.25, freezeBelow: 0.5 });
 });
 
 describe("forms of artefacts", () => {

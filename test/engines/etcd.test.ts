@@ -401,6 +401,7 @@ describe("with a running member", () => {
   test("fails when the server falls silent", async () => {
     const client = await EtcdClient.connect(directly(), new AbortController().signal, 500);
     process.kill(etcd.pid, "SIGSTOP");
+    await new Promise((resolve) => setTimeout(resolve, 50)); // until it has stopped
     const silent = client.call("/version").catch((error: Error) => error.message);
     expect(await silent).toBe("etcd at https://127.0.0.1:2379: it cannot be reached: it sent nothing for 0.5 s");
     process.kill(etcd.pid, "SIGCONT");

@@ -1,7 +1,7 @@
 import { forge } from "../helpers/drill";
 import type { FoundGeneration } from "../helpers/pod/target";
 import { Postgres } from "../helpers/servers/postgres";
-import { addRestorer, addRole, backUp, fill, restoreFrom, succeeded, synthesise } from "./postgres-setup";
+import { addRestorer, backUp, fill, restoreFrom, succeeded, synthesise } from "./postgres-setup";
 
 let source: Postgres;
 let generation: FoundGeneration;

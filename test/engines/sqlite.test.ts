@@ -357,6 +357,7 @@ describe("side files", () => {
     shell(`diff -r --exclude=db.sqlite3 ${volume} ${restored}`);
     expect(shell(`stat -c '%a %u' ${join(restored, "rsa_key.pem")}`)).toBe("600 1000\n");
     expect(manifest.fingerprint.files).toEqual({
+      present: ["rsa_key.pem", "attachments"],
       absent: ["config.json", "sends"],
       archive: { files: 22, directories: 3, symlinks: 0, bytes: expect.any(Number), sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
     });

@@ -109,6 +109,14 @@ const rows: readonly Row[] = [
     () => Retention.keepDays(-1, { atLeast: 1 }),
     `${message("Retention", "days", DAYS, "-1")}; 'atLeast' must be ${GENERATIONS}, but got 1`,
   ],
+  ...[0, -0.1, 1.01, Number.NaN, numberToken].flatMap((removeAtMost): (readonly [() => unknown, string])[] => [
+    [() => Retention.keepDays(1, { removeAtMost }), message("Retention", "removeAtMost", "a share, more than 0 and at most 1", String(removeAtMost))],
+    [() => Retention.keepLast(2, { removeAtMost }), message("Retention", "removeAtMost", "a share, more than 0 and at most 1", String(removeAtMost))],
+  ]),
+  ...[-0.1, 1, Number.NaN, numberToken].map((freezeBelow): readonly [() => unknown, string] => [
+    () => Retention.keepLast(2, { freezeBelow }),
+    message("Retention", "freezeBelow", "a share, 0 or more and less than 1", String(freezeBelow)),
+  ]),
   [() => Duration.seconds(1.5), message("Duration", "seconds", "a whole number, 0 or more", "1.5")],
   [() => Duration.minutes(-1), message("Duration", "minutes", SECONDS, "-1")],
   [() => Duration.hours(Number.NaN), message("Duration", "hours", SECONDS, "NaN")],

@@ -53,6 +53,14 @@ describe("Retention", () => {
     expect({ keepDays, keepLast }).toEqual({ keepDays: undefined, keepLast: 2 });
   });
 
+  test("removes a quarter at once and freezes at half, unless told otherwise", () => {
+    const shares = ({ removeAtMost, freezeBelow }: Retention): readonly number[] => [removeAtMost, freezeBelow];
+    expect(shares(Retention.keepDays(14))).toEqual([0.25, 0.5]);
+    expect(shares(Retention.keepLast(2))).toEqual([0.25, 0.5]);
+    expect(shares(Retention.keepDays(14, { removeAtMost: 1, freezeBelow: 0 }))).toEqual([1, 0]);
+    expect(shares(Retention.keepLast(2, { removeAtMost: 0.1, freezeBelow: 0.99 }))).toEqual([0.1, 0.99]);
+  });
+
   test("says what it keeps", () => {
     expect([Retention.keepDays(30), Retention.keepDays(1, { atLeast: 2 }), Retention.keepLast(2)].map(String)).toEqual([
       "30 days, at least 3 proven generations",

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { fileName } from "../file-name";
 import type { Manifest, ManifestFile } from "../manifest";
-import { COMPRESSED } from "../store";
+import { artefactName } from "../store";
 import type { DumpFacts, TableFacts } from "./mysql-dump";
 
 export const ACCOUNTS = "accounts.sql";
@@ -57,21 +57,16 @@ export function fingerprintOf({ fingerprint }: Manifest): MysqlFingerprint {
   return fingerprint as unknown as MysqlFingerprint;
 }
 
-/** Path of a database's dump, before compression. */
+/** Name of the artefact with a database's dump. */
 export function dumpName(database: string): string {
   return `databases/${fileName(database)}.sql`;
 }
 
-/** @throws Error where the generation has no such file */
-export function fileOf({ files }: Manifest, path: string): ManifestFile {
-  const file = files.find((found) => found.path === path);
-  if (file === undefined) throw new Error(`the generation has no ${path}`);
-  return file;
-}
-
-/** @throws Error where the generation has none */
-export function dumpOf(manifest: Manifest, database: string): ManifestFile {
-  return fileOf(manifest, dumpName(database) + COMPRESSED);
+/** The artefact of a name. @throws Error where the generation has none */
+export function fileOf({ files }: Manifest, name: string): ManifestFile {
+  const found = files.find((stored) => artefactName(stored) === name);
+  if (found === undefined) throw new Error(`the generation has no ${name}`);
+  return found;
 }
 
 /** Whether two servers word definitions alike: the same product, in the same release but for its patches. */

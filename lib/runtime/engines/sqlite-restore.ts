@@ -144,7 +144,8 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
 
   private async prepareDatabase(restore: Restore, path: string): Promise<void> {
     const { manifest, signal, log } = restore;
-    const { sha256, files: _, ...wanted } = manifest.fingerprint as unknown as SqliteFingerprint;
+    const { sha256, ...all } = manifest.fingerprint as unknown as SqliteFingerprint;
+    const wanted = Object.fromEntries(Object.entries(all).filter(([name]) => name !== "files"));
     await mkdir(dirname(path), { recursive: true });
     const hash = createHash("sha256");
     const file = await open(path, "wx", 0o600);

@@ -40,6 +40,7 @@ function synthesise(props: Partial<FileBackupProps> = {}): string {
       volume: new NfsBackupVolume(stack, "volume", { name: NAME, namespace: "apps", server: "10.0.10.15", path: "/mnt/main/files-backup" }),
       schedule: Schedule.cron("0 3 * * *"),
       retention: Retention.keepLast(2),
+      drill: { none: "what is kept is counted here without one" },
       sources: [{ name: "data", volume: PodVolume.fromClaim("data", { accessMode: "ReadWriteMany" }) }],
       consistency: "quiesced",
       ...props,

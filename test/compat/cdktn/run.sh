@@ -20,7 +20,7 @@ fail() {
 mkdir "$work/tree"
 ln -s "$project/node_modules" "$work/node_modules"
 cd "$project"
-cp -R main.ts lib constructs stacks scripts test README.md jest.config.js tsconfig.json tsconfig.build.json "$work/tree"
+cp -R main.ts lib constructs stacks scripts test docs README.md jest.config.js tsconfig.json tsconfig.build.json "$work/tree"
 mv "$work/tree/test/compat/cdktn/package.json" "$work/tree/test/compat/cdktn/package-lock.json" "$work/tree"
 PATH="$project/node_modules/node/bin:$project/node_modules/.bin:$PATH"
 

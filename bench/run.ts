@@ -1,21 +1,26 @@
 import type { Report } from "./result";
-import { benchPostgres } from "./postgres";
+import { benchPostgres, benchPostgresRestore } from "./postgres";
 import { renderReport } from "./result";
 import { benchSynth } from "./synth";
 
-const HELP = `usage: npm run bench -- [--only postgres|synth] [--json] [--help]
+const HELP = `usage: npm run bench -- [--only postgres|postgres-restore|synth] [--json] [--help]
 
-  postgres   a backup of about 1 GB of PostgreSQL, the whole pod, against pg_dumpall | gzip -9 in the same run
-             (Linux, root; some minutes and 4 GB of disk below TMPDIR)
-  synth      the homelab's synthesis against the same resources as bare provider classes, and 100 to 1,000 services
+  postgres          a backup of about 1 GB of PostgreSQL, the whole pod, against pg_dumpall | gzip -9 in the same run
+                    (Linux, root; some minutes and 4 GB of disk below TMPDIR)
+  postgres-restore  the restore of one database of twelve, the whole pod, against gunzip | psql in the same run (likewise)
+  synth             the homelab's synthesis against the same resources as bare provider classes, and 100 to 1,000 services
 
-  --only     runs one of them
-  --json     prints the reports as JSON
+  --only            runs one of them
+  --json            prints the reports as JSON
 
 It prints ratios and what they are held to, and fails nothing. Other work on the machine shows in every figure but the ratios.
 `;
 
-const BENCHES: { readonly [name: string]: () => Promise<Report> } = { postgres: benchPostgres, synth: benchSynth };
+const BENCHES: { readonly [name: string]: () => Promise<Report> } = {
+  postgres: benchPostgres,
+  "postgres-restore": benchPostgresRestore,
+  synth: benchSynth,
+};
 
 async function main(args: readonly string[]): Promise<number> {
   const only = args.includes("--only") ? args[args.indexOf("--only") + 1] : undefined;

@@ -14,12 +14,12 @@ export {
   standardLabels,
   type StandardLabels,
 } from "./names";
-export { mysqlBackupUserSql, type MysqlBackupUser } from "./privileges/mysql";
-export { postgresBackupRoleSql, type PostgresBackupRole } from "./privileges/postgres";
-export { redisBackupUserCommand, type RedisBackupUser } from "./privileges/redis";
+export { mysqlBackupUserSql, mysqlRestoreUserSql, type MysqlBackupUser } from "./privileges/mysql";
+export { postgresBackupRoleSql, postgresRestoreRoleSql, type PostgresBackupRole } from "./privileges/postgres";
+export { redisBackupUserCommand, redisRestoreUserCommand, type RedisBackupUser } from "./privileges/redis";
 export { vaultBackupRoleCommands, vaultSnapshotPolicy, type VaultBackupRole } from "./privileges/vault";
 export { Quantity } from "./quantity";
-export { Retention, type KeepDaysOptions } from "./retention";
+export { Retention, type KeepDaysOptions, type RetentionOptions } from "./retention";
 export { runbooks, type Offsite, type ProtectedService, type Runbook } from "./runbooks";
 export { Schedule, type FirstSundayOptions, type ScheduleOptions } from "./schedule";
 export { ServiceEndpoint, type ServiceEndpointParts } from "./service-endpoint";

@@ -18,6 +18,8 @@ const DUTIES = [
   { suffix: "-integrity", duty: "integrity" },
   { suffix: "", duty: "backup", type: "Engine" },
 ];
+/** Engines whose drill begins in a container of its own. */
+const STAGED = ["etcd"];
 const KINDS = ["command", "etcd", "files", "mysql", "postgres", "prometheus", "redis", "sqlite", "vault"];
 
 function bundle(name, contents) {
@@ -53,7 +55,12 @@ function program(kind, { suffix, duty, type }) {
     const both = `({ engine }) => new ${name}(engine), ({ engine }) => new ${className}Engine(engine)`;
     return `${command}import { ${name} } from "${module}";\n${own}start({ restore: restoreCommand(${both}) });`;
   }
-  return `${command}import { ${name} } from "${module}";\nstart({ ${duty}: ${duty}Command(({ engine }) => new ${name}(engine)) });`;
+  const engineFor = `({ engine }) => new ${name}(engine)`;
+  if (duty === "drill" && STAGED.includes(kind)) {
+    const both = `import { drillCommand, stageCommand } from "./drill-command";\nimport { start } from "./commands";\n`;
+    return `${both}import { ${name} } from "${module}";\nstart({ stage: stageCommand(${engineFor}), drill: drillCommand(${engineFor}) });`;
+  }
+  return `${command}import { ${name} } from "${module}";\nstart({ ${duty}: ${duty}Command(${engineFor}) });`;
 }
 
 for (const kind of KINDS) {

@@ -17,6 +17,7 @@ export class DbaasStack extends ServiceStack {
       image: postgresql.image,
       user: postgresql.user,
       password: postgresql.password,
+      restore: postgresql.restore,
       expectDatabases: postgresql.expectDatabases,
       volume: this.backupVolume("postgresql-volume", postgresql.namespace, postgresql.volume),
       retention: Retention.keepDays(14),

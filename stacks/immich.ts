@@ -17,6 +17,7 @@ export class ImmichStack extends ServiceStack {
       image: immich.image,
       user: immich.user,
       password: immich.password,
+      restore: immich.restore,
       expectDatabases: immich.expectDatabases,
       volume: this.backupVolume("immich-volume", immich.namespace, immich.volume),
       retention: Retention.keepDays(14),

@@ -1,7 +1,7 @@
 import type { Construct } from "constructs";
 import { PrometheusBackup } from "../constructs/backup";
 import { PodVolume } from "../constructs/storage";
-import { Duration, Retention } from "../lib";
+import { Duration, Quantity, Retention } from "../lib";
 import { ServiceStack } from "./service-stack";
 import { site } from "./site";
 
@@ -14,11 +14,13 @@ export class MonitoringStack extends ServiceStack {
     new PrometheusBackup(this, "prometheus-backup", {
       namespace: prometheus.namespace,
       schedule: prometheus.schedule,
+      image: prometheus.image,
       endpoint: prometheus.endpoint,
       data: PodVolume.fromClaim(prometheus.claim, { readOnly: false }),
       colocateWith: { labels: prometheus.labels },
-      // Up to 200 GiB have to be read and compressed.
+      // Up to 200 GiB have to be read and compressed, and to be unpacked again.
       deadline: Duration.hours(6),
+      drill: { size: Quantity.gibibytes(220), deadline: Duration.hours(6) },
       volume: this.backupVolume("prometheus-volume", prometheus.namespace, prometheus.volume),
       retention: Retention.keepLast(2),
       pushgateway,

@@ -21,6 +21,7 @@ export class NextcloudStack extends ServiceStack {
       colocateWith: { labels: nextcloud.labels },
       runAs: nextcloud.user,
       deadline: Duration.hours(4),
+      drill: { deadline: Duration.hours(4) },
       volume: this.backupVolume("nextcloud-volume", nextcloud.namespace, nextcloud.volume),
       retention: Retention.keepLast(7),
       pushgateway,

@@ -21,6 +21,7 @@ export class PlatformStack extends ServiceStack {
     const backup = new EtcdSnapshotBackup(this, "etcd-backup", {
       namespace: etcd.namespace,
       schedule: etcd.schedule,
+      image: etcd.image,
       endpoint: etcd.endpoint,
       pki: etcd.pki,
       nodeName: etcd.node,

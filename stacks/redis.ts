@@ -15,6 +15,8 @@ export class RedisStack extends ServiceStack {
       schedule: redis.schedule,
       endpoint: redis.endpoint,
       image: redis.image,
+      // Nobody is asked for a password.
+      restore: {},
       volume: this.backupVolume("redis-volume", redis.namespace, redis.volume),
       retention: Retention.keepDays(30),
       pushgateway,

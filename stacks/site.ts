@@ -23,6 +23,8 @@ export const site = {
     image: ImageReference.parse("docker.io/library/postgres:16.4-bullseye"),
     user: "backup",
     password: SecretRef.of("postgresql-backup-role", "password"),
+    /** The superuser and the Secret that CloudNativePG makes where `enableSuperuserAccess` is set. */
+    restore: { user: "postgres", password: SecretRef.of("pg-cluster-superuser", "password") },
     expectDatabases: ["affine", "claude_memory", "health", "linkwarden", "trading", "woodpecker"],
     volume: { name: "dbaas-postgresql-backup", directory: "postgresql-backup" },
     schedule: Schedule.cron("0 0 * * *"),
@@ -40,6 +42,7 @@ export const site = {
   etcd: {
     /** A namespace of its own, as the pod needs the control plane's network and files. */
     namespace: "etcd-backup",
+    image: ImageReference.parse("registry.k8s.io/etcd:3.5.21-0"),
     node: "k8s-master",
     endpoint: "https://127.0.0.1:2379",
     pki: "/etc/kubernetes/pki",
@@ -48,7 +51,9 @@ export const site = {
   },
   vault: {
     namespace: "vault",
+    image: ImageReference.parse("docker.io/hashicorp/vault:1.18.1"),
     endpoint: ServiceEndpoint.of("vault-active.vault:8200"),
+    restore: { token: SecretRef.of("vault-root-token", "vault-root-token") },
     role: "vault-backup",
     volume: { name: "vault-backup", directory: "vault-backup" },
     schedule: Schedule.cron("0 2 * * 0"),
@@ -80,6 +85,7 @@ export const site = {
   },
   prometheus: {
     namespace: "monitoring",
+    image: ImageReference.parse("quay.io/prometheus/prometheus:v3.1.0"),
     endpoint: ServiceEndpoint.of({ service: "prometheus-server", namespace: "monitoring", port: 80, podPort: 9090 }),
     claim: "prometheus-data",
     labels: { "app.kubernetes.io/name": "prometheus", "app.kubernetes.io/component": "server" },
@@ -92,6 +98,7 @@ export const site = {
     image: ImageReference.parse("docker.io/library/postgres:16.4-bullseye"),
     user: "backup",
     password: SecretRef.of("immich-backup-role", "password"),
+    restore: { user: "restore", password: SecretRef.of("immich-restore-role", "password") },
     expectDatabases: ["immich"],
     /** A directory of its own: the old dumps lie in the server's data directory. */
     volume: { name: "immich-backup", directory: "immich-backup" },

@@ -13,7 +13,9 @@ export class VaultStack extends ServiceStack {
     new VaultRaftBackup(this, "vault-backup", {
       namespace: vault.namespace,
       schedule: vault.schedule,
+      image: vault.image,
       endpoint: vault.endpoint,
+      restore: vault.restore,
       role: vault.role,
       volume: this.backupVolume("vault-volume", vault.namespace, vault.volume),
       retention: Retention.keepDays(30),

@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 const PROJECT = resolve(__dirname, "../..");
 
 /** What {@link benchPostgres} measures. */
-export interface Measured {
+export interface MeasuredBackup {
   /** Of all databases, tables with their indexes. */
   readonly clusterBytes: number;
   /** `pg_dump > /dev/null` of each database, one after the other, with everything in memory. */
@@ -20,10 +20,23 @@ export interface Measured {
   readonly podBytes: number;
 }
 
+/** What {@link benchPostgresRestore} measures. */
+export interface MeasuredRestore {
+  /** Of all databases, tables with their indexes. */
+  readonly clusterBytes: number;
+  /** Of the one that is restored alone. */
+  readonly oneBytes: number;
+  /** `gunzip | psql` of what `pg_dumpall` wrote. */
+  readonly handSeconds: number;
+  /** The whole pod, from its start to its end: one database. */
+  readonly oneSeconds: number;
+  /** As {@link oneSeconds}: all of them. */
+  readonly allSeconds: number;
+}
+
 /** A backup of PostgreSQL, with everything a run checks, against the hand-written command. */
 export async function benchPostgres(): Promise<Report> {
-  const measured = await measure();
-  const { clusterBytes, rawSeconds, handSeconds, handBytes, podSeconds, podBytes } = measured;
+  const { clusterBytes, rawSeconds, handSeconds, handBytes, podSeconds, podBytes } = await measure<MeasuredBackup>("backup");
   return {
     title: "postgres",
     about: [
@@ -44,12 +57,34 @@ export async function benchPostgres(): Promise<Report> {
   };
 }
 
+/** The restore of one database of twelve, against the hand-written command that restores them all. */
+export async function benchPostgresRestore(): Promise<Report> {
+  const { clusterBytes, oneBytes, handSeconds, oneSeconds, allSeconds } = await measure<MeasuredRestore>("restore");
+  return {
+    title: "postgres-restore",
+    about: [
+      "The largest of twelve databases by the synthesised restore pod from start to end (every file of the generation read and hashed,",
+      "roles, rows, indexes, ANALYZE, each table counted and compared, names swapped) against gunzip | psql of what pg_dumpall wrote,",
+      "which has no part that can be restored alone. Each into an empty server with the same settings, over TCP, in one run.",
+    ],
+    figures: [
+      { name: "one database against gunzip | psql", value: oneSeconds / handSeconds, unit: "x", goal: 0.6 },
+      { name: "all twelve against gunzip | psql", value: allSeconds / handSeconds, unit: "x" },
+      { name: "the pod, one database, time", value: oneSeconds, unit: "s" },
+      { name: "the pod, all twelve, time", value: allSeconds, unit: "s" },
+      { name: "gunzip | psql, time", value: handSeconds, unit: "s" },
+      { name: "the twelve databases on disk", value: clusterBytes / 1e6, unit: "MB" },
+      { name: "the one on disk", value: oneBytes / 1e6, unit: "MB" },
+    ],
+  };
+}
+
 /** Pods and servers need root and a network of their own, so that this runs where the tests of engines do. */
-async function measure(): Promise<Measured> {
+async function measure<T>(what: "backup" | "restore"): Promise<T> {
   const node = resolve(PROJECT, "node_modules/node/bin/node");
-  const args = ["test/engines/namespace.sh", node, "-r", "ts-node/register/transpile-only", "bench/postgres/run.ts"];
+  const args = ["test/engines/namespace.sh", node, "-r", "ts-node/register/transpile-only", `bench/postgres/${what}.ts`];
   const child = spawn("sh", args, { cwd: PROJECT, stdio: ["ignore", "pipe", "inherit"] });
   const [output, status] = await Promise.all([text(child.stdout), new Promise((done) => child.on("exit", done))]);
   if (status !== 0) throw new Error("the bench of PostgreSQL did not end well, for the reason above");
-  return JSON.parse(output) as Measured;
+  return JSON.parse(output) as T;
 }

@@ -3,14 +3,16 @@ import { Duration } from "../../lib/duration";
 import { Problems } from "../../lib/errors";
 import type { Quantity } from "../../lib/quantity";
 import type { Retention } from "../../lib/retention";
+import type { EngineSettings } from "../../lib/runtime/engines";
 import type { DrillProps, NoDrill } from "../restore/restore-drill";
 import { RestoreDrill } from "../restore/restore-drill";
 import { RestoreJob } from "../restore/restore-job";
 import { DRILL_SIZE, NO_DRILL_ANNOTATION, RESTORE_DEADLINE } from "../runner/defaults";
 import { checkEncryption, type EncryptionProps } from "../runner/encryption";
-import type { EngineContainer, JobParts, Mount, Target } from "../runner/job-parts";
+import type { EngineContainer, JobParts, Mount, Target, Tool, Tools } from "../runner/job-parts";
 import type { JobProps } from "../runner/job-props";
 import type { RunAs } from "../runner/pod-security";
+import type { Resources } from "../runner/resources";
 import { RunnerCronJob } from "../runner/runner-cron-job";
 import type { IBackupVolume } from "../storage/backup-volume";
 
@@ -47,6 +49,8 @@ export interface BackupParts
 export interface DrillParts {
   /** The engine's container, where a scratch instance is started in it. @default - the runner does it all */
   readonly container?: EngineContainer;
+  /** Programs of an image without a shell, where the scratch instance is restored and started by them. @default - none */
+  readonly tools?: Tools;
   /** Whether it can be asked statements. */
   readonly assertions: boolean;
 }
@@ -57,6 +61,8 @@ export interface RestoreParts {
   readonly container?: EngineContainer;
   /** Volumes that the runner writes to. */
   readonly mounts?: readonly Mount[];
+  /** What the runner is told of the engine. */
+  readonly engine?: EngineSettings;
   /** The pod's user, where it is another than the backup's. */
   readonly runAs?: RunAs;
 }
@@ -121,12 +127,13 @@ export abstract class Backup extends RunnerCronJob {
   }
 
   /** It inherits what belongs to the service, and nothing that leads to its data: no mount, no address, no placement beside it. */
-  private makeDrill(props: BackupProps, parts: BackupParts, { container }: DrillParts, target: Target): RestoreDrill {
+  private makeDrill(props: BackupProps, parts: BackupParts, { container, tools }: DrillParts, target: Target): RestoreDrill {
     const own: DrillProps = props.drill === undefined || "none" in props.drill ? {} : props.drill;
     const late = this.startingDeadline.toSeconds() + this.deadline.toSeconds();
     const schedule = own.schedule ?? this.schedule.delayed(Duration.seconds(late + OFF_THE_HOUR));
     // Where there is no server, the runner's own scratch space holds what is restored.
     const size = own.size ?? larger(DRILL_SIZE, props.scratchSize);
+    const hasServer = container !== undefined || tools !== undefined;
     const problems = new Problems(this.node.path);
     problems.check(schedule !== undefined, "drill.schedule", undefined, "a schedule, as none follows from the backup's");
     problems.throwIfAny();
@@ -136,7 +143,7 @@ export abstract class Backup extends RunnerCronJob {
       schedule: schedule ?? this.schedule,
       runAs: this.runAs,
       resources: own.resources ?? props.resources,
-      scratchSize: container === undefined ? size : props.scratchSize,
+      scratchSize: hasServer ? props.scratchSize : size,
       deadline: own.deadline,
       suspend: props.suspend,
       ttlAfterFinished: props.ttlAfterFinished,
@@ -154,16 +161,17 @@ export abstract class Backup extends RunnerCronJob {
         engine: parts.engine,
         defaultRunAs: parts.defaultRunAs,
         container: container === undefined ? undefined : { ...container, resources: own.engineResources ?? container.resources },
+        tools: tools && withResources(tools, own.engineResources),
         target,
         backup: this.name,
         identity: props.encryption?.identity,
-        workSize: container === undefined ? undefined : (own.size ?? DRILL_SIZE),
+        workSize: hasServer ? (own.size ?? DRILL_SIZE) : undefined,
       },
     });
   }
 
   /** It is given what the backup was, but goes anywhere: the application, beside which the backup runs, does not run by then. */
-  private makeRestore(props: BackupProps, parts: BackupParts, { container, mounts, runAs }: RestoreParts, target: Target): RestoreJob {
+  private makeRestore(props: BackupProps, parts: BackupParts, { container, mounts, engine, runAs }: RestoreParts, target: Target): RestoreJob {
     const { gid } = this.runAs;
     const problems = new Problems(this.node.path);
     const same = runAs?.gid === undefined || runAs.gid === gid;
@@ -180,7 +188,10 @@ export abstract class Backup extends RunnerCronJob {
       parts: {
         ...parts,
         mounts: mounts ?? parts.mounts,
+        engine: engine ?? parts.engine,
         container: container ?? parts.container,
+        // What it replaces it backs up first, as the backup does.
+        token: parts.token && { ...parts.token, serviceAccountName: this.name },
         target: { ...target, owner: this.runAs },
         backup: this.name,
         recipients: props.encryption?.recipients,
@@ -188,6 +199,11 @@ export abstract class Backup extends RunnerCronJob {
       },
     });
   }
+}
+
+function withResources({ before, beside }: Tools, resources: Resources | undefined): Tools {
+  const limit = (tool: Tool): Tool => ({ ...tool, resources: resources ?? tool.resources });
+  return { before: before.map(limit), beside: beside.map(limit) };
 }
 
 /** The larger of two sizes; the second where Terraform alone knows it. */

@@ -1,5 +1,9 @@
 import type { Construct } from "constructs";
 import { posix } from "node:path";
+import type { ImageReference } from "../../lib/image-reference";
+import { SCRATCH_CONFIGURATION, SCRATCH_DATA, SCRATCH_PEERS, SNAPSHOT } from "../../lib/runtime/etcd-files";
+import { WORK_DIRECTORY } from "../../lib/runtime/settings";
+import type { Tools } from "../runner/job-parts";
 import { isAbsolutePath, isRelativePath } from "../storage/nfs-export";
 import { PodVolume } from "../storage/pod-volume";
 import type { BackupProps } from "./backup";
@@ -10,6 +14,19 @@ const PKI = "/source/pki";
 /** The label and the taint that kubeadm gives control plane nodes. */
 const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
 const REASON = "the PKI on a control plane node can be read by root alone";
+
+/** etcd's own programs restore the snapshot and serve what came of it. Neither has a shell around it, and both have fixed arguments. */
+function drillTools(image: ImageReference): Tools {
+  // Before 3.5 there is no etcdutl, and from 3.6 on etcdctl does not restore.
+  const program = /^v?3\.4\./.test(image.tag ?? "") ? "etcdctl" : "etcdutl";
+  const member = ["--name", "drill", "--initial-cluster", `drill=${SCRATCH_PEERS}`, "--initial-advertise-peer-urls", SCRATCH_PEERS];
+  const at = (name: string): string => posix.join(WORK_DIRECTORY, name);
+  const restore = [program, "snapshot", "restore", at(SNAPSHOT), "--data-dir", at(SCRATCH_DATA), ...member];
+  return {
+    before: [{ name: "restore", image, command: restore }],
+    beside: [{ name: "etcd", image, command: ["etcd", "--config-file", at(SCRATCH_CONFIGURATION)] }],
+  };
+}
 
 /** Files below the PKI directory with which the backup proves itself to etcd. */
 export interface EtcdCertificates {
@@ -23,6 +40,11 @@ export interface EtcdCertificates {
 
 /** Options of {@link EtcdSnapshotBackup}. */
 export interface EtcdSnapshotBackupProps extends BackupProps {
+  /**
+   * Image of the cluster's etcd, such as `registry.k8s.io/etcd:3.5.21-0`, whose programs restore a snapshot in the drill: `etcdutl`, or
+   * `etcdctl` where the tag says 3.4. It needs no shell.
+   */
+  readonly image: ImageReference;
   /** Client address of an etcd member, as the pod reaches it. @default "https://127.0.0.1:2379" - the member on the node */
   readonly endpoint?: string;
   /** Directory on the node with the cluster's PKI; archived with each snapshot. @default "/etc/kubernetes/pki" - kubeadm's */
@@ -40,6 +62,9 @@ export interface EtcdSnapshotBackupProps extends BackupProps {
  *
  * It runs on a control plane node unless `nodeName` or `nodeSelector` say otherwise. Creates what {@link RunnerCronJob} creates, without
  * a NetworkPolicy.
+ *
+ * The drill needs none of that node: a pod of its own restores the snapshot and starts an etcd on it that nothing outside can reach.
+ * There is no restore job, as nothing starts one while the API server is down: {@link etcdRestoreSteps} has the commands for the node.
  */
 export class EtcdSnapshotBackup extends Backup {
   public readonly endpoint: string;
@@ -47,7 +72,7 @@ export class EtcdSnapshotBackup extends Backup {
 
   /** @throws ValidationError */
   public constructor(scope: Construct, id: string, props: EtcdSnapshotBackupProps) {
-    const { endpoint = "https://127.0.0.1:2379", pki = "/etc/kubernetes/pki", certificates = {} } = props;
+    const { image, endpoint = "https://127.0.0.1:2379", pki = "/etc/kubernetes/pki", certificates = {} } = props;
     const { ca = "etcd/ca.crt", cert = "etcd/healthcheck-client.crt", key = "etcd/healthcheck-client.key" } = certificates;
     const placed = props.nodeName !== undefined || props.nodeSelector !== undefined || props.colocateWith !== undefined;
     const onControlPlane: BackupProps = {
@@ -73,6 +98,7 @@ export class EtcdSnapshotBackup extends Backup {
           pki: PKI,
         },
         defaultRunAs: { uid: 0, reason: REASON },
+        drill: { tools: drillTools(image), assertions: false },
         mounts: known ? [{ volume: PodVolume.fromHostPath(pki), path: PKI }] : [],
       };
     });

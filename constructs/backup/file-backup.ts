@@ -76,20 +76,21 @@ export class FileBackup extends Backup {
       const places = trees.flatMap(({ volume, restoreTo = consistency === "snapshot" ? undefined : volume, path }) =>
         restoreTo === undefined ? [] : [{ volume: restoreTo.writable, path }],
       );
+      const engine: FilesSettings = {
+        kind: "files",
+        sources: trees.map(({ name, path }) => ({ name, path })),
+        exclude,
+        consistency,
+        layout,
+      };
+      const stop = stopCommand(props.namespace, props.colocateWith);
       return {
         application: "files",
-        engine: {
-          kind: "files",
-          sources: trees.map(({ name, path }) => ({ name, path })),
-          exclude,
-          consistency,
-          layout,
-          stop: stopCommand(props.namespace, props.colocateWith),
-        },
+        engine,
         defaultRunAs: NODE_USER,
         mounts: trees.map(({ volume, path }) => ({ volume, path })),
         drill: { assertions: false },
-        restore: places.length < trees.length ? undefined : { mounts: places, runAs: restore.runAs },
+        restore: places.length < trees.length ? undefined : { engine: { ...engine, stop }, mounts: places, runAs: restore.runAs },
       };
     });
     this.sources = sources;

@@ -1,4 +1,5 @@
 import type { Construct } from "constructs";
+import type { ImageReference } from "../../lib/image-reference";
 import type { ServiceEndpoint } from "../../lib/service-endpoint";
 import type { PodVolume } from "../storage/pod-volume";
 import type { BackupProps } from "./backup";
@@ -9,6 +10,8 @@ const DATA = "/source/data";
 
 /** Options of {@link PrometheusBackup}. */
 export interface PrometheusBackupProps extends BackupProps {
+  /** The server's image, such as `quay.io/prometheus/prometheus:v3.1.0`, in which the drill starts one of its own. It must have a shell. */
+  readonly image: ImageReference;
   /** The server, started with `--web.enable-admin-api`. */
   readonly endpoint: ServiceEndpoint;
   /**
@@ -21,6 +24,10 @@ export interface PrometheusBackupProps extends BackupProps {
 /**
  * Backs up Prometheus: a snapshot that the server makes of its own blocks, archived.
  *
+ * The drill starts a server on them, which gives back every sample; its assertions are PromQL, asked at the time of the newest sample
+ * unless they say another by `@`, and must return one value. It needs room for all blocks, on the node: its `size`. The restore puts them
+ * into the data volume while the server is stopped.
+ *
  * Creates what {@link RunnerCronJob} creates. The pod runs as user 65534 unless told otherwise, that of the `prometheus` image.
  */
 export class PrometheusBackup extends Backup {
@@ -28,7 +35,7 @@ export class PrometheusBackup extends Backup {
 
   /** @throws ValidationError */
   public constructor(scope: Construct, id: string, props: PrometheusBackupProps) {
-    const { endpoint, data } = props;
+    const { image, endpoint, data } = props;
     super(scope, id, props, (problems) => {
       problems.check(!data.readOnly, "data", data.description, "mounted with readOnly: false, so that snapshots can be removed again");
       return {
@@ -37,6 +44,8 @@ export class PrometheusBackup extends Backup {
         defaultRunAs: PROMETHEUS_USER,
         mounts: [{ volume: data, path: DATA }],
         endpoints: [endpoint],
+        drill: { container: { image, script: "prometheus-drill.sh", environment: {} }, assertions: true },
+        restore: {},
       };
     });
     this.endpoint = endpoint;

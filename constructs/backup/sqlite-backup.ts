@@ -1,4 +1,5 @@
 import type { Construct } from "constructs";
+import type { SqliteSettings } from "../../lib/runtime/engines/sqlite";
 import { isRelativePath } from "../storage/nfs-export";
 import type { BackupProps } from "./backup";
 import { Backup } from "./backup";
@@ -54,19 +55,23 @@ export class SqliteBackup extends Backup {
       const asked = props.drill !== undefined && "assertions" in props.drill ? (props.drill.assertions ?? []) : [];
       const placed = asked.flatMap(({ database: named }) => named ?? []);
       problems.check(placed.length === 0, "drill.assertions", placed, "assertions without 'database', as there is one alone");
+      const engine: SqliteSettings = {
+        kind: "sqlite",
+        database: inRunner(database),
+        minTables,
+        files: files.map(({ path, required = true }) => ({ path: inRunner(path), required })),
+      };
       return {
         application: "sqlite",
-        engine: {
-          kind: "sqlite",
-          database: inRunner(database),
-          minTables,
-          files: files.map(({ path, required = true }) => ({ path: inRunner(path), required })),
-          stop: stopCommand(props.namespace, props.colocateWith),
-        },
+        engine,
         defaultRunAs: NODE_USER,
         mounts: [mountOf(props)],
         drill: { assertions: true },
-        restore: { mounts: [mountOf({ ...props, data: props.data.writable })], runAs: restore.runAs },
+        restore: {
+          engine: { ...engine, stop: stopCommand(props.namespace, props.colocateWith) },
+          mounts: [mountOf({ ...props, data: props.data.writable })],
+          runAs: restore.runAs,
+        },
       };
     });
     this.database = database;

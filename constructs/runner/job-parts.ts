@@ -27,7 +27,9 @@ export interface JobParts {
   readonly endpoints?: readonly ServiceEndpoint[];
   /** The engine's own container, where its tools are needed. */
   readonly container?: EngineContainer;
-  /** A token of a ServiceAccount of its own. */
+  /** Programs of images that have no shell, for a job whose command has a step `stage`. */
+  readonly tools?: Tools;
+  /** A token of a ServiceAccount. */
   readonly token?: ServiceAccountToken;
   /** Where generations go; absent for a job that writes none. */
   readonly target?: Target;
@@ -67,12 +69,31 @@ export interface EngineContainer {
   readonly exchangeSize?: Quantity;
 }
 
+/** Containers without a shell, which nobody can give orders to: their arguments are fixed, and the runner's `stage` goes before them. */
+export interface Tools {
+  /** One after the other, before the runner. */
+  readonly before: readonly Tool[];
+  /** Beside the runner, which ends them. */
+  readonly beside: readonly Tool[];
+}
+
+/** One program and all that it is told. */
+export interface Tool {
+  /** Of the container. */
+  readonly name: string;
+  readonly image: ImageReference;
+  readonly command: readonly string[];
+  readonly resources?: Resources;
+}
+
 /** A token that Kubernetes issues to the pod for one audience. */
 export interface ServiceAccountToken {
   readonly audience: string;
   readonly expirationSeconds: number;
   /** Directory in the runner; the token is the file `token` in it. */
   readonly directory: string;
+  /** A ServiceAccount that another job has. @default - one of its own is made, named like the job */
+  readonly serviceAccountName?: string;
 }
 
 /** Where generations go and how long they stay. */

@@ -10,7 +10,7 @@ import {
 } from "../../lib/runtime/settings";
 import type { VolumeSource } from "../storage/backup-volume";
 import { renderEnv } from "./env";
-import type { EngineContainer, JobParts, Mount } from "./job-parts";
+import type { EngineContainer, JobParts, Mount, Tool } from "./job-parts";
 import type { JobProps } from "./job-props";
 import { renderAffinity } from "./placement";
 import type { Identity } from "./pod-security";
@@ -45,8 +45,11 @@ export function renderPod(pod: PodModel): PodSpec {
   if (parts.target !== undefined) volumes.add("target", parts.target.volume.source);
   if (parts.token !== undefined) volumes.add("token", renderToken(parts.token));
   if (parts.identity !== undefined) volumes.add("identity", renderSecret(parts.identity));
+  const { tools } = parts;
+  const render = (tool: Tool): Container => renderTool(tool, pod);
+  const stage = tools && [renderRunner(pod, volumes, "stage"), ...tools.before.map(render)];
   const runner = renderRunner(pod, volumes);
-  const container = parts.container === undefined ? [runner] : [runner, renderEngine(parts.container, pod, volumes)];
+  const engine = parts.container === undefined ? [] : [renderEngine(parts.container, pod, volumes)];
   const hostNetwork = props.hostNetwork ?? false;
   return {
     restartPolicy: "Never",
@@ -67,12 +70,13 @@ export function renderPod(pod: PodModel): PodSpec {
       operator: toleration.operator ?? (toleration.value === undefined ? "Exists" : "Equal"),
     })),
     imagePullSecrets: props.imagePullSecrets?.map((name) => ({ name })),
-    container,
+    initContainer: stage,
+    container: [runner, ...engine, ...(tools?.beside.map(render) ?? [])],
     volume: volumes.rendered,
   };
 }
 
-function renderRunner({ parts, identity, runnerImage, props }: PodModel, volumes: Volumes): Container {
+function renderRunner({ parts, identity, runnerImage, props }: PodModel, volumes: Volumes, step?: "stage"): Container {
   const mounts: VolumeMount[] = [
     { name: "config", mountPath: CONFIG_DIRECTORY, readOnly: true },
     { name: "scratch", mountPath: SCRATCH_DIRECTORY },
@@ -86,9 +90,9 @@ function renderRunner({ parts, identity, runnerImage, props }: PodModel, volumes
   }
   mounts.push(...volumes.mounts(parts.mounts ?? []));
   return {
-    name: "runner",
+    name: step ?? "runner",
     image: runnerImage.toString(),
-    command: ["node", `${CONFIG_DIRECTORY}/runner.js`, parts.command],
+    command: ["node", `${CONFIG_DIRECTORY}/runner.js`, step ?? parts.command],
     env: [
       // The Job's name tells a scheduled run from one that a person started.
       { name: "JOB_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.labels['batch.kubernetes.io/job-name']" } } },
@@ -120,6 +124,17 @@ function renderEngine(container: EngineContainer, { parts, identity }: PodModel,
       ...(parts.workSize === undefined ? [] : [WORK]),
       ...volumes.mounts(container.mounts ?? []),
     ],
+  };
+}
+
+function renderTool({ name, image, command, resources }: Tool, { identity }: PodModel): Container {
+  return {
+    name,
+    image: image.toString(),
+    command: [...command],
+    resources: renderResources(resources),
+    securityContext: containerSecurityContext(identity),
+    volumeMount: [WORK],
   };
 }
 

@@ -99,7 +99,7 @@ export abstract class RunnerCronJob extends Construct {
     const config = renderConfigData(this.settings, parts.command, parts.container);
     const metadata = { name: this.name, namespace: this.namespace, labels: { ...this.labels } };
     this.configMap = new ConfigMapV1(this, "Config", { metadata, data: config.data });
-    if (parts.token !== undefined) {
+    if (parts.token !== undefined && parts.token.serviceAccountName === undefined) {
       this.serviceAccount = new ServiceAccountV1(this, "ServiceAccount", { metadata, automountServiceAccountToken: false });
     }
     if (!props.hostNetwork) {
@@ -169,7 +169,7 @@ export abstract class RunnerCronJob extends Construct {
                 identity: this.runAs,
                 runnerImage: this.runnerImage,
                 configMapName: this.name,
-                serviceAccountName: parts.token === undefined ? undefined : this.name,
+                serviceAccountName: parts.token && (parts.token.serviceAccountName ?? this.name),
                 scratchSize: this.scratchSize,
                 exchangeSize: parts.container?.exchangeSize ?? Quantity.gibibytes(1),
               }),

@@ -28,6 +28,8 @@ export interface ClaimVolumeOptions extends PodVolumeOptions {
 export interface KeyedVolumeOptions {
   /** Mode of the files, in octal digits. @default "0444" - readable by whatever user the pod runs as */
   readonly mode?: string;
+  /** Whether the pod starts where there is no such object; a runner then says what it lacks. @default false */
+  readonly optional?: boolean;
 }
 
 /** A volume that a backup reads: data to back up, or files that its tools need. */
@@ -67,12 +69,12 @@ export class PodVolume {
 
   /** The keys of a ConfigMap of the backup's namespace, as files. */
   public static fromConfigMap(name: string, options: KeyedVolumeOptions = {}): PodVolume {
-    return new PodVolume(`config map ${name}`, { configMap: { name, defaultMode: options.mode ?? "0444" } }, {});
+    return new PodVolume(`config map ${name}`, { configMap: { name, optional: options.optional, defaultMode: options.mode ?? "0444" } }, {});
   }
 
   /** The keys of a Secret of the backup's namespace, as files. */
   public static fromSecret(name: string, options: KeyedVolumeOptions = {}): PodVolume {
-    return new PodVolume(`secret ${name}`, { secret: { secretName: name, defaultMode: options.mode ?? "0444" } }, {});
+    return new PodVolume(`secret ${name}`, { secret: { secretName: name, optional: options.optional, defaultMode: options.mode ?? "0444" } }, {});
   }
 
   /** Whether the volume is mounted read-only. */

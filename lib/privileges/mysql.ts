@@ -1,7 +1,7 @@
 import { Problems } from "../errors";
 import { PRIVILEGES, quoteText } from "../runtime/engines/mysql-sql";
 
-/** The account of a backup of MySQL or MariaDB. */
+/** The account of a backup or a restore of MySQL or MariaDB. */
 export interface MysqlBackupUser {
   /** Name, at most 32 characters (MySQL's limit; MariaDB's is higher). */
   readonly user: string;
@@ -21,8 +21,26 @@ export interface MysqlBackupUser {
  *
  * @throws ValidationError
  */
-export function mysqlBackupUserSql({ user, host = "%" }: MysqlBackupUser): string {
-  const problems = new Problems("mysqlBackupUserSql");
+export function mysqlBackupUserSql(user: MysqlBackupUser): string {
+  return userSql("mysqlBackupUserSql", user, (account) => `GRANT ${PRIVILEGES.join(", ")} ON *.* TO ${account};`);
+}
+
+/**
+ * SQL that makes the account a restore logs in as. It may do everything: a restore drops and makes databases, makes what runs in the name
+ * of any account, and makes accounts with any rights, and whoever may do that may do the rest.
+ *
+ * The account is made locked and without a password; the first line of the text says how to give it one. Between restores,
+ * `ALTER USER ... ACCOUNT LOCK` keeps everybody out. MariaDB has rights that only a role's maker can give: for accounts to come back with
+ * a role that is still there, grant it to this account WITH ADMIN OPTION.
+ *
+ * @throws ValidationError
+ */
+export function mysqlRestoreUserSql(user: MysqlBackupUser): string {
+  return userSql("mysqlRestoreUserSql", user, (account) => `GRANT ALL PRIVILEGES ON *.* TO ${account} WITH GRANT OPTION;`);
+}
+
+function userSql(caller: string, { user, host = "%" }: MysqlBackupUser, grant: (account: string) => string): string {
+  const problems = new Problems(caller);
   problems.check(/^[^\p{Cc}]{1,32}$/u.test(user), "user", user, "1 to 32 characters, none of them a control character");
   problems.check(/^[^\p{Cc}@]{1,255}$/u.test(host), "host", host, "a host name, address or pattern of at most 255 characters, without '@'");
   problems.throwIfAny();
@@ -30,7 +48,7 @@ export function mysqlBackupUserSql({ user, host = "%" }: MysqlBackupUser): strin
   return [
     `-- Then give it a password: ALTER USER ${account} IDENTIFIED BY '<password>' ACCOUNT UNLOCK;`,
     `CREATE USER IF NOT EXISTS ${account} ACCOUNT LOCK;`,
-    `GRANT ${PRIVILEGES.join(", ")} ON *.* TO ${account};`,
+    grant(account),
     "",
   ].join("\n");
 }

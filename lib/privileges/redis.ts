@@ -1,4 +1,4 @@
-/** The user that a backup logs in as. */
+/** The user that a backup, or a restore, logs in as. */
 export interface RedisBackupUser {
   /** Name of the user. */
   readonly user: string;
@@ -14,8 +14,22 @@ export interface RedisBackupUser {
  * @throws Error for a name that the server refuses
  */
 export function redisBackupUserCommand({ user }: RedisBackupUser): string {
+  return `ACL SETUSER ${checked(user)} reset on +info +sync +replconf`;
+}
+
+/**
+ * As {@link redisBackupUserCommand}, the user that a restore logs in as: it may also write everything, delete everything, and have the
+ * server write that to its disk. `ACL SETUSER <user> off` after a restore is well advised.
+ *
+ * @throws Error for a name that the server refuses
+ */
+export function redisRestoreUserCommand({ user }: RedisBackupUser): string {
+  return `ACL SETUSER ${checked(user)} reset on ~* +info +sync +replconf +select +echo +@write +bgsave +bgrewriteaof`;
+}
+
+function checked(user: string): string {
   if (!/^[^\s\0]+$/.test(user)) {
     throw new Error(`the user of a Redis server must be a name without white space, but got ${JSON.stringify(user)}`);
   }
-  return `ACL SETUSER ${user} reset on +info +sync +replconf`;
+  return user;
 }

@@ -17,7 +17,7 @@ interface Identity {
 }
 
 /**
- * What opens artefacts by the identities in a file, in which each has a line, as `age-keygen` writes it.
+ * What opens artefacts by the identities in a file, which has a line for each, as `age-keygen` writes it.
  *
  * @param path undefined where the pod was given no identity
  * @returns a function that throws an Error with the reason where none of the identities is for the artefact
@@ -30,26 +30,27 @@ export function identitiesIn(path: string | undefined): (file: ManifestFile) => 
     try {
       identities = parseIdentities(readFileSync(path, "utf8"));
     } catch (error) {
-      throw new Error(`${sealed}, but there is no identity to be read: ${(error as Error).message}`, { cause: error });
+      throw new Error(`${sealed}, but the Secret at ${path} has no identity: ${(error as Error).message}`, { cause: error });
     }
     const fitting = identities.filter(({ recipient }) => file.recipients?.includes(recipient));
     const known = identities.map(({ recipient }) => recipient).join(", ");
-    if (fitting.length === 0) throw new Error(`${sealed}, which no identity in ${path} opens: they open what is encrypted to ${known}`);
+    if (fitting.length === 0) throw new Error(`${sealed}, which no identity in ${path} opens: those are of ${known}`);
     return (stanzas) => unwrap(fitting, stanzas);
   };
 }
 
 /** @throws Error with the number of the line that is no identity, and none of its text, which may be a secret */
 export function parseIdentities(text: string): readonly Identity[] {
-  const identities = text.split(/\r?\n/).flatMap((line, index) => {
-    if (/^\s*(#|$)/.test(line)) return [];
+  const identities = text.split("\n").flatMap((whole, index) => {
+    const line = whole.trim();
+    if (line === "" || line.startsWith("#")) return [];
     const bytes = line.startsWith(PREFIX) ? fromBech32(PREFIX.toLowerCase(), line) : undefined;
     if (bytes?.length !== 32) throw new Error(`line ${index + 1} is no identity of the kind ${PREFIX}1...`);
     const key = createPrivateKey({ key: Buffer.concat([PRIVATE_KEY, bytes]), format: "der", type: "pkcs8" });
     const publicKey = bytesOfKey(createPublicKey(key));
     return [{ key, publicKey, recipient: toBech32("age", publicKey) }];
   });
-  if (identities.length === 0) throw new Error("it holds none");
+  if (identities.length === 0) throw new Error("it is empty");
   return identities;
 }
 

@@ -32,13 +32,13 @@ interface Meta {
  * Reads a bbolt database from its root to the last entry and checks all structure on the way: checksums of the meta pages,
  * that every page is of the kind and number it should be and used once, every element inside its page, every key in order.
  *
- * @param bytes length of the database, which may be followed by something else in the file
+ * @param bytes length of the database, which may be followed by something else in the file; undefined: that of its newest transaction
  * @param visit called with every entry of a top-level bucket, in key order
  * @throws Error that names the page, where anything is not as it must be
  */
 export async function readBolt(
   path: string,
-  bytes: number,
+  bytes: number | undefined,
   visit: (bucket: string, key: Buffer, value: Buffer) => void,
   signal?: AbortSignal,
 ): Promise<BoltFile> {
@@ -46,12 +46,12 @@ export async function readBolt(
   try {
     const read = (position: number, length: number): Buffer => {
       const buffer = Buffer.allocUnsafe(length);
-      if (position + length <= bytes && readSync(file, buffer, 0, length, position) === length) return buffer;
+      if (position + length <= (bytes ?? Infinity) && readSync(file, buffer, 0, length, position) === length) return buffer;
       throw new Error("bbolt: the file is cut short");
     };
     const meta = newestMeta(read);
     const pages = Number(meta.pages);
-    if (bytes !== pages * meta.pageSize) throw new Error(`bbolt: ${bytes} bytes instead of ${pages} pages of ${meta.pageSize}`);
+    if (bytes !== undefined && bytes !== pages * meta.pageSize) throw new Error(`bbolt: ${bytes} bytes instead of ${pages} pages of ${meta.pageSize}`);
     const walk = new Walk(read, meta.pageSize, pages, visit, signal);
     await walk.bucket(meta.root, undefined);
     return { pageSize: meta.pageSize, pagesInUse: walk.used, pages };

@@ -12,5 +12,6 @@ export async function roomOf({ scratch, scratchBytes = Infinity }: Drill): Promi
 export async function assertRoom(drill: Drill, bytes: number): Promise<void> {
   const room = await roomOf(drill);
   if (bytes <= room) return;
-  throw new Error(`the scratch space has room for ${humanBytes(Math.floor(room))}, and ${humanBytes(bytes)} are restored: enlarge the drill's size`);
+  const [has, needs] = [humanBytes(Math.floor(room)), humanBytes(bytes)];
+  throw new Error(`the scratch space has room for ${has}, and ${needs} are restored: enlarge the drill's size`);
 }

@@ -1,5 +1,5 @@
 import { chmod, type FileHandle, lchown, link, lstat, lutimes, mkdir, open, rm, symlink } from "node:fs/promises";
-import { joined, plain, type TreeNode, type TreeReader, type TreeRecord, Twins } from "./tree";
+import { fileTime, joined, plain, type TreeNode, type TreeReader, type TreeRecord, Twins } from "./tree";
 
 /** Files that are copied at a time: most of it is waiting for the target to have them on its disk. */
 const ABREAST = 8;
@@ -69,7 +69,7 @@ async function* place(
       yield { node, record: plain(node) };
     } else if (node.type === "symlink") {
       await symlink(node.target ?? "", path);
-      await lutimes(path, node.mtimeMs / 1000, node.mtimeMs / 1000);
+      await lutimes(path, fileTime(node), fileTime(node));
       await own(path, node);
       yield { node, record: plain(node) };
     } else if (twin !== undefined) {
@@ -146,7 +146,7 @@ async function copy(reader: TreeReader, node: TreeNode, path: string): Promise<S
       if (sha256 !== undefined) {
         if (holes) await stored.truncate(seen.size);
         await stored.chmod((seen.mode & 0o777) | 0o400);
-        await stored.utimes(seen.mtimeMs / 1000, seen.mtimeMs / 1000);
+        await stored.utimes(fileTime(seen), fileTime(seen));
         await own(path, seen);
         await stored.sync();
         return { ...plain(seen), sha256, copied: true };

@@ -7,9 +7,9 @@ import { parseJsonLines } from "./lines";
 import { abreast, type StoredRecord } from "./linked-tree";
 import { artefactName } from "./store";
 import { readTar, type TarEntry } from "./tar";
-import { plain, SMALL_BYTES, type TreeFacts, type TreeOptions, type TreeRecord } from "./tree";
+import { plain, SMALL_BYTES, type TreeFacts, type TreeRecord } from "./tree";
 import { type ArchiveSource, TreeArchive } from "./tree-archive";
-import type { StoredMember } from "./tree-writer";
+import type { StoredMember, TreeWriter } from "./tree-writer";
 
 /** No link is followed that took the file's place. */
 const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW;
@@ -24,8 +24,11 @@ export function listingOf(name: string): string {
   return `${name}.tree.jsonl`;
 }
 
+/** What a generation can be read by. */
+type Generation = Pick<Drill, "manifest" | "directory" | "open">;
+
 /** The members of a tree in a generation, in either layout. @throws Error where it has no such tree */
-export function treeMembers({ manifest, directory, open }: Pick<Drill, "manifest" | "directory" | "open">, name: string): AsyncIterable<StoredMember> {
+export function treeMembers({ manifest, directory, open }: Generation, name: string): AsyncIterable<StoredMember> {
   for (const file of manifest.files) {
     const artefact = artefactName(file);
     if (artefact === archiveOf(name)) return archiveMembers(open(file));
@@ -75,7 +78,8 @@ export async function select(entries: AsyncIterable<TarEntry>, path: string): Pr
     found = true;
     if (entry.type === "file" || entry.type === "link") files++;
     bytes += entry.size;
-    if (entry.type === "link" && !isWithin(entry.target ?? "", path) && !twins.has(entry.target ?? "")) twins.set(entry.target ?? "", entry.path);
+    const { target = "" } = entry;
+    if (entry.type === "link" && !isWithin(target, path) && !twins.has(target)) twins.set(target, entry.path);
   }
   if (!found) throw new Error(`there is no ${JSON.stringify(path)} in the generation`);
   return { path, files, bytes, twins };
@@ -86,7 +90,11 @@ export async function select(entries: AsyncIterable<TarEntry>, path: string): Pr
  *
  * @param spare a directory for such files, which come before their other names
  */
-export async function* selected(members: AsyncIterable<StoredMember>, { path, twins }: Selection, spare: string): AsyncGenerator<StoredMember> {
+export async function* selected(
+  members: AsyncIterable<StoredMember>,
+  { path, twins }: Selection,
+  spare: string,
+): AsyncGenerator<StoredMember> {
   const kept = new Map<string, TreeRecord & { readonly copy: string }>();
   for await (const member of members) {
     if (twins.has(member.path)) {
@@ -112,11 +120,14 @@ export function isWithin(path: string, directory: string): boolean {
   return directory === "." || path === directory || path.startsWith(`${directory}/`);
 }
 
-/** Reads trees as they are, every file to its last byte; comparable with what was backed up. */
-export async function treeFacts(sources: readonly ArchiveSource[], options: TreeOptions): Promise<TreeFacts> {
-  const archive = new TreeArchive(sources, options);
+/**
+ * Reads trees back that were written, every file to its last byte. What the writer was given is returned as their owners and times: it saw
+ * to them, and said which it could not give.
+ */
+export async function readBack(writer: TreeWriter, sources: readonly ArchiveSource[], signal: AbortSignal): Promise<TreeFacts> {
+  const archive = new TreeArchive(sources, { signal });
   for await (const chunk of archive.stream()) void chunk;
-  return archive.facts();
+  return { ...archive.facts(), attributes: writer.facts().attributes };
 }
 
 async function* large(path: string): AsyncGenerator<Buffer> {

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { accessSync, chmodSync, constants, lstatSync, mkdirSync, readdirSync, renameSync, type Stats } from "node:fs";
+import { accessSync, chmodSync, constants, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, type Stats } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -64,9 +64,11 @@ export class Swap {
       if (found.isDirectory()) assertWritable(at, found);
     }
     const free = await freeBytes(base);
-    if (free > bytes + (bytes >> 6)) return;
+    // Somewhat more than the content, for what the file system needs besides.
+    if (free > bytes * 1.02) return;
     const [has, needs] = [humanBytes(free), humanBytes(bytes)];
-    throw new Error(`${this.root} has ${has} free, and ${needs} are written beside what is there: enlarge the volume, or restore less (ONLY)`);
+    const enlarge = "enlarge the volume, or restore less (ONLY)";
+    throw new Error(`${this.root} has ${has} free, and ${needs} are written beside what is there: ${enlarge}`);
   }
 
   /** Makes the staged directory, and removes those of restores that did not end. */
@@ -75,7 +77,7 @@ export class Swap {
     for (const name of await readdir(this.root)) {
       if (!name.startsWith(STAGED)) continue;
       log(`removing ${join(this.root, name)}, left by a restore that did not end`);
-      await rm(join(this.root, name), { recursive: true, force: true });
+      await remove(join(this.root, name));
     }
     await mkdir(this.staged, { mode: 0o700 });
     await mkdir(this.tree, { mode: 0o750 });
@@ -122,11 +124,12 @@ export class Swap {
   /** Undoes {@link run}. */
   public back(): void {
     for (let last = this.done.pop(); last !== undefined; last = this.done.pop()) rename(last.to, last.from);
+    if (existsNow(this.aside)) removeEmpty(this.aside);
   }
 
   /** Removes what was prepared and is not in its place. What cannot be removed is left, which is said. */
   public async end(log: (message: string) => void): Promise<void> {
-    await rm(this.staged, { recursive: true, force: true }).catch((error: Error) => log(`${this.staged} is left: ${error.message}`));
+    await remove(this.staged).catch((error: Error) => log(`${this.staged} is left: ${error.message}`));
   }
 
   /** Waits until everything that was written to the volume is on its disk. */
@@ -211,13 +214,20 @@ function assertWritable(path: string, found: Stats): void {
 export function notOurs(path: string, { uid, gid, mode }: Stats): string {
   const [own, group] = [process.getuid?.(), process.getgid?.()];
   const owner = `owner ${uid}:${gid}, mode ${(mode & 0o7777).toString(8)}`;
-  return `${path} (${owner}) cannot be replaced by uid ${own}, gid ${group}: let the restore run as its owner (the backup's 'restore: { runAs }')`;
+  const mend = "let the restore run as its owner (the backup's 'restore: { runAs }')";
+  return `${path} (${owner}) cannot be replaced by uid ${own}, gid ${group}: ${mend}`;
 }
 
 async function stateOf(paths: readonly string[], signal: AbortSignal): Promise<string> {
   const hash = createHash("sha256");
   for (const path of paths) {
-    if (!existsNow(path)) continue;
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined) continue;
+    if (!found.isDirectory()) {
+      // Nor is a link followed.
+      hash.update(`${path} ${found.ino} ${found.size} ${found.mtimeMs} ${found.ctimeMs}\n`);
+      continue;
+    }
     const reader = new TreeReader(path, { signal, live: true });
     for await (const { path: below, type, state, mode } of reader.walk(() => undefined)) {
       // A directory's own state changes with what this restore itself puts beside.
@@ -225,6 +235,22 @@ async function stateOf(paths: readonly string[], signal: AbortSignal): Promise<s
     }
   }
   return hash.digest("hex");
+}
+
+/** Removes a directory and those in it, as far as there is nothing else in them. */
+function removeEmpty(directory: string): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true })) if (entry.isDirectory()) removeEmpty(join(directory, entry.name));
+  if (readdirSync(directory).length === 0) rmdirSync(directory);
+}
+
+/** Removes what was prepared, directories of any mode included. */
+async function remove(path: string): Promise<void> {
+  const open = (directory: string): void => {
+    chmodSync(directory, 0o700);
+    for (const entry of readdirSync(directory, { withFileTypes: true })) if (entry.isDirectory()) open(join(directory, entry.name));
+  };
+  if (existsNow(path)) open(path);
+  await rm(path, { recursive: true, force: true });
 }
 
 /** A directory that is moved to another must be writable by itself; one that is not is so for this moment. */

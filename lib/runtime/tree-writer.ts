@@ -25,7 +25,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { isBelow } from "./generation";
 import type { TarEntry } from "./tar";
-import { plain, SMALL_BYTES, TreeDigest, type TreeFacts, type TreeRecord } from "./tree";
+import { fileTime, plain, SMALL_BYTES, TreeDigest, type TreeFacts, type TreeRecord } from "./tree";
 
 // Synchronous for the same reason as the reading of a tree: for small files the trips through the thread pool cost more than the work.
 const TURN_EVERY = 128;
@@ -81,7 +81,7 @@ export class TreeWriter {
       const at = this.at(path);
       this.own(entry, lstatSync(at), (uid, gid) => lchownSync(at, uid, gid));
       chmodSync(at, entry.mode);
-      lutimesSync(at, entry.mtimeMs / 1000, entry.mtimeMs / 1000);
+      lutimesSync(at, fileTime(entry), fileTime(entry));
       check(entry, lstatSync(at));
     }
     if (this.last !== undefined) this.digest.add(this.last);
@@ -96,8 +96,9 @@ export class TreeWriter {
   /** What is to be said of {@link foreign}: nothing where nothing is. */
   public get owners(): readonly string[] {
     const { count, first } = this.foreign;
-    const [uid, gid] = [process.getuid?.(), process.getgid?.()];
-    return count === 0 ? [] : [`${count} paths belonged to other users and groups than ${uid}:${gid}, to whom they belong now; one is ${first}`];
+    const own = `${process.getuid?.()}:${process.getgid?.()}`;
+    if (count === 0) return [];
+    return [`${count} paths belonged to other users and groups than ${own}, to whom they belong now; one is ${first}`];
   }
 
   private async write(member: StoredMember, again: boolean): Promise<TreeRecord> {
@@ -115,7 +116,7 @@ export class TreeWriter {
     } else if (type === "symlink") {
       symlinkSync(target, at);
       this.own(member, lstatSync(at), (uid, gid) => lchownSync(at, uid, gid));
-      lutimesSync(at, member.mtimeMs / 1000, member.mtimeMs / 1000);
+      lutimesSync(at, fileTime(member), fileTime(member));
     } else {
       return { ...plain(member), sha256: await this.file(member, at) };
     }
@@ -131,14 +132,14 @@ export class TreeWriter {
   }
 
   private async file(member: StoredMember, at: string): Promise<string> {
-    const { path, size, mode, mtimeMs, content, sha256 } = member;
+    const { path, size, mode, content, sha256 } = member;
     const fd = openSync(at, NEW, 0o600);
     try {
       const hash = createHash("sha256");
       let position = 0;
       for await (const chunk of content) {
         hash.update(chunk);
-        if (size <= SMALL_BYTES) for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done, chunk.length - done, position + done);
+        if (size <= SMALL_BYTES) writeWholeSync(fd, chunk, position);
         else if (!chunk.equals(ZEROS.subarray(0, chunk.length))) await writeWhole(fd, chunk, position);
         position += chunk.length;
       }
@@ -149,7 +150,7 @@ export class TreeWriter {
       if (size > SMALL_BYTES) ftruncateSync(fd, size);
       this.own(member, fstatSync(fd), (uid, gid) => fchownSync(fd, uid, gid));
       fchmodSync(fd, mode);
-      futimesSync(fd, mtimeMs / 1000, mtimeMs / 1000);
+      futimesSync(fd, fileTime(member), fileTime(member));
       check(member, fstatSync(fd));
       return found;
     } finally {
@@ -179,6 +180,10 @@ export class TreeWriter {
   private at(path: string): string {
     return path === "." ? this.root : `${this.root}/${path}`;
   }
+}
+
+function writeWholeSync(fd: number, chunk: Buffer, position: number): void {
+  for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done, chunk.length - done, position + done);
 }
 
 async function writeWhole(fd: number, chunk: Buffer, position: number): Promise<void> {

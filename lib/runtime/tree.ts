@@ -197,28 +197,36 @@ export class OpenFile {
   }
 }
 
-/** Numbers of files (hard links are files), directories and symbolic links, bytes, and a hash over paths, modes and contents. */
-export type TreeFacts = { readonly [count in "files" | "directories" | "symlinks" | "bytes"]: number } & { readonly sha256: string };
+/** What a tree holds: numbers of files (hard links are files), directories and symbolic links, bytes, and hashes. */
+export type TreeFacts = { readonly [count in "files" | "directories" | "symlinks" | "bytes"]: number } & {
+  /** Over paths, modes and contents. */
+  readonly sha256: string;
+  /** Over owners and times, in whole seconds: those of a restored copy may differ, where it is another user's. */
+  readonly attributes: string;
+};
 
-/** What a tree holds, comparable with what a restored copy holds. Owners and times are left out: not every restore may set them. */
+/** Finds out the facts of a tree. */
 export class TreeDigest {
   private readonly hash = createHash("sha256");
+  private readonly attributes = createHash("sha256");
   private files = 0;
   private directories = 0;
   private symlinks = 0;
   private bytes = 0;
 
-  public add({ path, type, mode, size, target, sha256 }: TreeRecord): void {
+  public add({ path, type, mode, uid, gid, mtimeMs, size, target, sha256 }: TreeRecord): void {
     if (type === "directory") this.directories++;
     else if (type === "symlink") this.symlinks++;
     else this.files++;
     this.bytes += size;
     this.hash.update(`${JSON.stringify([path, type, type === "symlink" ? 0 : mode, target ?? sha256 ?? null])}\n`);
+    this.attributes.update(`${uid}:${gid} ${Math.floor(mtimeMs / 1000)}\n`);
   }
 
   public facts(): TreeFacts {
-    const { files, directories, symlinks, bytes } = this;
-    return { files, directories, symlinks, bytes, sha256: this.hash.copy().digest("hex") };
+    const { files, directories, symlinks, bytes, hash, attributes } = this;
+    const hex = (of: Hash): string => of.copy().digest("hex");
+    return { files, directories, symlinks, bytes, sha256: hex(hash), attributes: hex(attributes) };
   }
 }
 
@@ -240,6 +248,11 @@ export class Twins {
 /** A node without what only its reading needs. */
 export function plain({ path, type, mode, uid, gid, mtimeMs, size, target }: TarEntry): TarEntry {
   return { path, type, mode, uid, gid, mtimeMs, size, ...(target === undefined ? {} : { target }) };
+}
+
+/** The time of a file as the calls that set it take it. Node.js takes a negative number for the present, but not a date. */
+export function fileTime({ mtimeMs }: TarEntry): number | Date {
+  return mtimeMs < 0 ? new Date(mtimeMs) : mtimeMs / 1000;
 }
 
 /** Text that orders paths as the walk does: a directory before what is in it, its content before its next neighbour. */

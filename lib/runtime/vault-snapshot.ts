@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { pipeline, type Readable } from "node:stream";
+import { pipeline, type Readable, Transform } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { createGunzip } from "node:zlib";
 import type { Fact } from "./manifest";
 import { readTar } from "./tar";
+import { EntryDigest, EntryReader } from "./vault-entries";
 
 const META = "meta.json";
 const STATE = "state.bin";
@@ -22,16 +23,24 @@ interface Meta {
 }
 
 /** What a snapshot holds, as far as it can be told without the cluster's keys. */
-export type SnapshotFacts = { readonly index: number; readonly term: number } & { readonly [key: string]: Fact };
+export type SnapshotFacts = { readonly [key in "index" | "term" | "entries"]: number } & { readonly [key: string]: Fact };
 
 /**
  * Reads a raft snapshot, a gzipped tar archive, to its last byte and compares its members with the sums in it.
- * @param bytes how many the snapshot has
  * @throws Error where anything is missing, changed or too many
  */
-export async function inspectSnapshot(snapshot: Readable, bytes: number): Promise<SnapshotFacts> {
+export async function inspectSnapshot(snapshot: Readable): Promise<SnapshotFacts> {
   const gunzip = createGunzip();
-  pipeline(snapshot, gunzip, () => undefined);
+  let bytes = 0;
+  const count = new Transform({
+    transform(chunk: Buffer, _encoding, next) {
+      bytes += chunk.length;
+      next(null, chunk);
+    },
+  });
+  pipeline(snapshot, count, gunzip, () => undefined);
+  const digest = new EntryDigest();
+  const entries = new EntryReader((key, value) => digest.add(key, value));
   const sums = new Map<string, string>();
   const texts = new Map<string, Buffer>();
   let stateBytes = 0;
@@ -45,8 +54,15 @@ export async function inspectSnapshot(snapshot: Readable, bytes: number): Promis
           yield chunk;
         }
       };
-      if (path === STATE) for await (const chunk of hashed()) stateBytes += chunk.length;
-      else texts.set(path, await buffer(hashed()));
+      if (path === STATE) {
+        for await (const chunk of hashed()) {
+          stateBytes += chunk.length;
+          entries.add(chunk);
+        }
+        entries.end();
+      } else {
+        texts.set(path, await buffer(hashed()));
+      }
       if (size === 0) throw new Error(`its member ${path} is empty`);
       sums.set(path, hash.digest("hex"));
     }
@@ -58,7 +74,7 @@ export async function inspectSnapshot(snapshot: Readable, bytes: number): Promis
       const line = `${sums.get(name)}  ${name}`;
       if (!String(texts.get(SUMS)).split("\n").includes(line)) throw new Error(`the SHA-256 of ${name} is not the one in ${SUMS}`);
     }
-    return factsOf(JSON.parse(String(texts.get(META))) as Meta, stateBytes);
+    return factsOf(JSON.parse(String(texts.get(META))) as Meta, stateBytes, digest);
   } catch (error) {
     throw new Error(`the snapshot cannot be restored: ${(error as Error).message}`, { cause: error });
   } finally {
@@ -66,7 +82,7 @@ export async function inspectSnapshot(snapshot: Readable, bytes: number): Promis
   }
 }
 
-function factsOf({ Version, Index, Term, Size, Configuration }: Meta, stateBytes: number): SnapshotFacts {
+function factsOf({ Version, Index, Term, Size, Configuration }: Meta, stateBytes: number, digest: EntryDigest): SnapshotFacts {
   const servers = Configuration?.Servers ?? [];
   if (!(Number(Index) > 0 && Number(Term) > 0)) throw new Error(`its index is ${Index} and its term ${Term}`);
   if (Size !== stateBytes) throw new Error(`${META} says ${Size} bytes of state, and ${stateBytes} are there`);
@@ -76,6 +92,7 @@ function factsOf({ Version, Index, Term, Size, Configuration }: Meta, stateBytes
     term: Number(Term),
     version: Version ?? null,
     stateBytes,
+    ...digest.facts(),
     servers: servers.map(({ ID, Address, Suffrage }) => ({ id: ID, address: Address, voter: Suffrage === 0 })),
   };
 }

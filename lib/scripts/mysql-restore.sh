@@ -17,3 +17,8 @@ verb_load() {
 verb_structure() {
   dumped "$1" --no-data
 }
+
+# Where the server is.
+verb_address() {
+  printf '%s:%s\n' "$MYSQL_HOST" "$MYSQL_TCP_PORT"
+}

@@ -28,9 +28,26 @@ told() {
   fi
 }
 
+# Runs a program as a user that has a name, which initdb asks for and a pod's user need not have in the image. Debian's image has a
+# library for that.
+named() (
+  while read -r key id _; do
+    case $key in
+      Uid:) uid=$id ;;
+      Gid:) gid=$id ;;
+    esac
+  done < /proc/self/status
+  echo "postgres:x:$uid:$gid::$WORK:/bin/sh" > "$WORK/passwd"
+  echo "postgres:x:$gid:" > "$WORK/group"
+  for wrapper in /usr/lib/*/libnss_wrapper.so; do
+    if [ -e "$wrapper" ]; then export LD_PRELOAD="$wrapper" NSS_WRAPPER_PASSWD="$WORK/passwd" NSS_WRAPPER_GROUP="$WORK/group"; fi
+  done
+  exec "$@"
+)
+
 # "$1" is a name for the server, of letters, digits and "-", a space, and the name of its first role.
 verb_start() {
-  told initdb --pgdata="$WORK/data" --username="${1#* }" --auth=trust --encoding=UTF8 --locale=C --no-sync
+  told named initdb --pgdata="$WORK/data" --username="${1#* }" --auth=trust --encoding=UTF8 --locale=C --no-sync
   {
     echo "cluster_name = '${1%% *}'"
     echo "listen_addresses = ''"

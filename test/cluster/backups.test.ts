@@ -1,12 +1,17 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { run, temporaryDirectory } from "../helpers/process";
 import { Homelab, jobsOf, synthesiseHomelab } from "./homelab";
-import { endOfJob, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
+import { endOfJob, runJob, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
 import { ENGINES } from "./services";
 
 const jobs = jobsOf(synthesiseHomelab());
 const backups = jobs.filter(({ command }) => command === "backup");
-const others = jobs.filter(({ command }) => command !== "backup");
+const drills = jobs.filter(({ command }) => command === "drill");
+const restores = jobs.filter(({ command }) => command === "restore");
+/** Whose data lie on a volume, so that the application has to be stopped, where those of others need their server. */
+const onVolumes = restores.filter(({ settings: { engine } }) => engine.kind === "sqlite" || engine.kind === "files");
+const onServers = restores.filter((job) => !onVolumes.includes(job));
+const checks = jobs.filter(({ command }) => command === "check-integrity");
 /** What the backups of servers say when the server is down; the others read files. */
 const DOWN: { readonly [job: string]: RegExp } = {
   "postgresql-backup": /connection to server at "pg-cluster-rw\.dbaas".* failed/,
@@ -23,9 +28,12 @@ describe("every backup under a real kubelet", () => {
 
   beforeAll(async () => {
     homelab = await Homelab.start();
-    // What reads a backup comes after all of them.
-    for (const part of [backups, others]) for (const job of await runAll(part)) ended.set(job.cronJob, job);
-  }, 400_000);
+    const keep = (all: Awaited<ReturnType<typeof runAll>>): void => all.forEach((job) => ended.set(job.cronJob, job));
+    keep(await runAll([...backups, ...checks]));
+    // They read what the backups wrote, and a restore by default what a drill has proven.
+    keep(await runAll(drills));
+    keep(await runAll(onServers, { env: { DRY_RUN: "true" } }));
+  }, 600_000);
   afterAll(() => homelab?.stop());
 
   /** Starts the Jobs of CronJobs all at once, and waits for all of them. */
@@ -36,7 +44,7 @@ describe("every backup under a real kubelet", () => {
     );
   }
 
-  test.each(jobs)("$namespace/$name: its Job completes", ({ name }) => {
+  test.each([...backups, ...checks, ...drills, ...onServers])("$namespace/$name: its Job completes", ({ name }) => {
     expect(succeeded(ended.get(name)).log).not.toContain("not pushed");
   });
 
@@ -59,6 +67,12 @@ describe("every backup under a real kubelet", () => {
     expect(await homelab.metric("vaultwarden_sqlite_integrity_ok", check)).toBe(1);
   });
 
+  test.each(drills)("$namespace/$name: the newest generation is proven", ({ name, settings }) => {
+    const [generation] = homelab.generations(homelab.job(settings.backup));
+    const verdict = JSON.parse(readFileSync(`${generation?.path}.drill.json`, "utf8")) as { readonly green: boolean };
+    expect({ name, ...verdict }).toMatchObject({ green: true });
+  });
+
   test.each(ENGINES)("the image $reference has the tools that its script names, and no others", async ({ reference, profile }) => {
     const root = temporaryDirectory("image");
     const ctr = ["--address", homelab.cluster.containerdSocket, "--namespace", "k8s.io", "images"];
@@ -66,6 +80,25 @@ describe("every backup under a real kubelet", () => {
     const found = readdirSync(`${root}/usr/bin`);
     await run("ctr", [...ctr, "unmount", "--rm", root]);
     expect(found.sort()).toEqual([...new Set(profile.tools)].sort());
+  });
+
+  describe("restores of what lies on volumes", () => {
+    test.each(onVolumes)("$namespace/$name: plans while nothing is changed, replaces what is confirmed, and the application starts", async (restore) => {
+      const { cluster } = homelab;
+      const { name, namespace, settings } = restore;
+      const [generation] = homelab.generations(homelab.job(settings.backup));
+      // The Deployment is named like its namespace.
+      await homelab.scale(namespace, 0);
+
+      const dry = succeeded(await runJob(cluster, namespace, name, { env: { DRY_RUN: "true" } }));
+      expect(dry.log).toContain(`generation ${generation?.name}`);
+      const refused = await runJob(cluster, namespace, name);
+      expect(refused.succeeded).toBe(false);
+      const [, CONFIRM = ""] = /restore failed: .* nothing was changed; .* set CONFIRM to "(.*)"/.exec(refused.log) ?? [refused.log];
+      const done = succeeded(await runJob(cluster, namespace, name, { env: { CONFIRM } }));
+      expect(done.log).toContain(`restored ${generation?.name}`);
+      await homelab.scale(namespace, 1);
+    });
   });
 
   describe("without its server", () => {

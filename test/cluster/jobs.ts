@@ -14,7 +14,7 @@ export interface FinishedJob {
 export interface JobOptions {
   /** @default - `<cronjob>-by-hand-<n>` */
   readonly name?: string;
-  /** Variables of its containers that this one run has besides, or with other values. @default - none */
+  /** Variables of its runner that this one run has besides, or with other values. @default - none */
   readonly env?: { readonly [name: string]: string };
   /** Changes to the Job's `spec`, such as a shorter deadline. @default - none */
   readonly change?: (spec: Record<string, unknown>) => void;
@@ -30,7 +30,7 @@ let count = 0;
 
 /**
  * Starts a CronJob's Job by hand, also that of a suspended one, as a person does:
- * `kubectl create job --from=cronjob/<name> --dry-run=client -o json | kubectl set env --local -f - KEY=value -o json | kubectl create -f -`
+ * `kubectl create job --from=cronjob/<name> --dry-run=client -o json | kubectl set env --local -f - -c runner KEY=value -o json | kubectl create -f -`
  *
  * @returns the Job's name
  */
@@ -38,7 +38,7 @@ export async function startJob(cluster: Cluster, namespace: string, cronJob: str
   const name = options.name ?? `${cronJob}-by-hand-${++count}`;
   const env = Object.entries(options.env ?? {}).map(([variable, value]) => `${variable}=${value}`);
   let json = await cluster.kubectl("create", "job", name, "--namespace", namespace, `--from=cronjob/${cronJob}`, "--dry-run=client", "-o", "json");
-  if (env.length > 0) json = (await cluster.tryKubectl({ input: json }, "set", "env", "--local", "-f", "-", ...env, "-o", "json")).stdout;
+  if (env.length > 0) json = (await cluster.tryKubectl({ input: json }, "set", "env", "--local", "-f", "-", "-c", "runner", ...env, "-o", "json")).stdout;
   const job = JSON.parse(json) as JobObject;
   options.change?.(job.spec);
   await cluster.tryKubectl({ input: JSON.stringify(job) }, "create", "-f", "-");

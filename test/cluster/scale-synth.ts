@@ -1,23 +1,18 @@
-/** Synthesises services with a database in a file and a volume each: `scale-synth.js DIRECTORY SERVICES NAMESPACES apart|together`. */
+/** Synthesises services with a database in a file and a volume each, a stack for each: `synth.js DIRECTORY SERVICES NAMESPACES`. */
 import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
 import { App, TerraformStack } from "cdktf";
 import { SqliteBackup } from "../../constructs/backup";
 import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
 import { Retention, Schedule, ServiceEndpoint, withoutCreationStacks } from "../../lib";
 
-const [outdir = "", services, namespaces, how] = process.argv.slice(2);
+const [outdir = "", services, namespaces] = process.argv.slice(2);
 withoutCreationStacks(); // as main.ts does
 const app = new App({ outdir });
-const stackOf = (id: string): TerraformStack => {
-  const stack = new TerraformStack(app, id);
-  new KubernetesProvider(stack, "kubernetes", {});
-  return stack;
-};
-const shared = how === "together" ? stackOf("services") : undefined;
 for (let n = 0; n < Number(services); n++) {
   const name = `service-${n}`;
   const namespace = `namespace-${n % Number(namespaces)}`;
-  const stack = shared ?? stackOf(name);
+  const stack = new TerraformStack(app, name);
+  new KubernetesProvider(stack, "kubernetes", {});
   new SqliteBackup(stack, `${name}-backup`, {
     namespace,
     schedule: Schedule.cron(`${n % 60} ${n % 24} * * *`),

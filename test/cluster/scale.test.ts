@@ -18,7 +18,7 @@ describe(`${SERVICES} services, a stack for each`, () => {
   afterAll(() => cluster?.stop());
 
   test("are synthesised, planned and applied", async () => {
-    const { stacks, seconds, bytes } = await synthesiseServices("apart");
+    const { stacks, seconds, bytes } = await synthesiseServices();
     expect(stacks.size).toBe(SERVICES);
     const report = [`${SERVICES} services, direct: synthesised in ${seconds.toFixed(1)} s, ${mebibytes(bytes)}`];
 

@@ -26,14 +26,14 @@ export interface SynthesisedServices {
   readonly bytes: number;
 }
 
-/** @param how a stack for each service, or one for all */
-export async function synthesiseServices(how: "apart" | "together"): Promise<SynthesisedServices> {
+/** Synthesises {@link SERVICES}, a stack for each. */
+export async function synthesiseServices(): Promise<SynthesisedServices> {
   const directory = temporaryDirectory("scale");
   // Two directories below the project, from where it finds what the library reads, as from the library's own.
   const program = join(PROJECT, "dist/scale/synth.js");
   buildSync({ entryPoints: [join(__dirname, "scale-synth.ts")], outfile: program, bundle: true, platform: "node", packages: "external", logLevel: "error" });
   try {
-    const { stdout } = await run(process.execPath, [program, directory, String(SERVICES), String(NAMESPACES), how]);
+    const { stdout } = await run(process.execPath, [program, directory, String(SERVICES), String(NAMESPACES)]);
     const stacks = readdirSync(join(directory, "stacks")).map((id) => [id, readFileSync(join(directory, "stacks", id, "cdk.tf.json"), "utf8")] as const);
     return { stacks: new Map(stacks), ...(JSON.parse(stdout) as { readonly seconds: number; readonly bytes: number }) };
   } finally {
@@ -52,10 +52,10 @@ export function namesOf(objects: readonly KubernetesObject[]): readonly string[]
   return objects.map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ""}/${metadata.name}`).sort();
 }
 
-/** The largest memory that programs have had, until asked. */
+/** The largest memory that programs have had since this was made. */
 export class Peaks {
   private readonly bytes = new Map<string, number>();
-  private readonly timer = setInterval(() => this.look(), 200);
+  private readonly timer = setInterval(() => this.look(), 200).unref();
 
   /** @param programs beginnings of their names */
   public constructor(private readonly programs: readonly string[]) {}

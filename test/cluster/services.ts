@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RUNNER_IMAGE } from "../../constructs/runner/defaults";
 import { site } from "../../stacks/site";
@@ -11,12 +11,19 @@ const SERVERS = "cdktf-backup.test/servers:1";
 /** It looks for its libraries beside its own directory. */
 const POSTGRES_DIRECTORY = "/usr/lib/postgresql/15";
 
-/** The engines' images: what a backup may call for, and no more. */
+/** What PostgreSQL's server and `initdb` read at run time. */
+const POSTGRES_DATA = [
+  "/usr/share/postgresql/15",
+  "/usr/share/zoneinfo",
+  ...["bin/initdb", "bin/pg_ctl", "bin/postgres", "lib/plpgsql.so", "lib/dict_snowball.so"].map((path) => join(POSTGRES_DIRECTORY, path)),
+];
+
+/** The engines' images: what the scripts of backups, drills and restores call for, and no more. */
 export const ENGINES: readonly ImageSpec[] = [
-  engine(site.postgresql.image.toString(), "postgres.sh", "dash", "postgres"),
+  { ...engine(site.postgresql.image.toString(), "postgres", "dash"), data: POSTGRES_DATA },
   // A MariaDB stands in for MySQL, whose server and clients are not in Debian.
-  { ...engine(site.mysql.image.toString(), "mysql.sh", "bash", "mysql"), profile: { tools: ["sh", "sleep", "mariadb", "mariadb-dump"], users: { mysql: 999 } } },
-  engine(site.redis.image.toString(), "redis.sh", "dash", "redis"),
+  { ...engine(site.mysql.image.toString(), "mysql", "bash", /^mysql/), data: ["/usr/share/mysql"] },
+  engine(site.redis.image.toString(), "redis", "dash"),
 ];
 
 /** All images that pods of the homelab declare. */
@@ -37,16 +44,16 @@ export const IMAGES: readonly ImageSpec[] = [
       users: { postgres: 999 },
     },
     shell: "busybox",
-    data: [
-      ...["/usr/share/postgresql/15", "/usr/share/mysql", "/usr/share/zoneinfo"],
-      ...["bin/initdb", "bin/postgres", "lib/plpgsql.so", "lib/dict_snowball.so"].map((path) => join(POSTGRES_DIRECTORY, path)),
-    ],
+    data: [...POSTGRES_DATA, "/usr/share/mysql"],
   },
 ];
 
-function engine(reference: string, script: string, shell: "dash" | "bash", user: string): ImageSpec {
-  const text = ["agent.sh", script].map((name) => readFileSync(join(__dirname, "../../lib/scripts", name), "utf8"));
-  return { reference, profile: { tools: text.flatMap(declaredTools), users: { [user]: 999 } }, shell };
+/** @param name of the engine, its scripts and the user that its image has @param without tools that the machine has not */
+function engine(reference: string, name: string, shell: "dash" | "bash", without = /^$/): ImageSpec {
+  const scripts = join(__dirname, "../../lib/scripts");
+  const own = readdirSync(scripts).filter((file) => file === "agent.sh" || file === `${name}.sh` || file.startsWith(`${name}-`));
+  const tools = own.flatMap((file) => declaredTools(readFileSync(join(scripts, file), "utf8"))).filter((tool) => !without.test(tool));
+  return { reference, profile: { tools: [...new Set(tools)], users: { [name]: 999 } }, shell };
 }
 
 /** A server or an application, as one Deployment with one pod. */

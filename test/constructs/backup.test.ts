@@ -26,7 +26,7 @@ import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { expand } from "../helpers/pod/environment";
 import { Template, at, testStack, type Attributes, type Json } from "../helpers/template";
-import { COLOCATED, KINDS, MYSQL, POSTGRES, PUSHGATEWAY, REDIS, make, required, type Overrides } from "./fixtures";
+import { COLOCATED, ETCD, KINDS, MYSQL, POSTGRES, PROMETHEUS, PUSHGATEWAY, REDIS, VAULT, make, required, type Overrides } from "./fixtures";
 
 const CRON_JOB = "kubernetes_cron_job_v1";
 const CONFIG_MAP = "kubernetes_config_map_v1";
@@ -498,7 +498,6 @@ describe("engines", () => {
     });
     expect(at(settings(template), "engine")).toEqual({
       kind: "sqlite",
-      stop: "kubectl scale deployment,statefulset -n apps -l app=app --replicas=0",
       database: "/source/data/db.sqlite3",
       minTables: 20,
       files: [
@@ -557,12 +556,13 @@ describe("engines", () => {
     const template = Template.of((stack) => {
       new EtcdSnapshotBackup(stack, "named", {
         ...required("named"),
+        image: ETCD,
         nodeName: "k8s-master",
         pki: "/srv/pki",
         certificates: { ca: "ca.pem", cert: "c.pem", key: "k.pem" },
         runAs: { uid: 0, reason: "the keys are root's" },
       });
-      new EtcdSnapshotBackup(stack, "plain", { ...required("plain"), endpoint: "http://[::1]:2379", runAs: { uid: 1000 } });
+      new EtcdSnapshotBackup(stack, "plain", { ...required("plain"), image: ETCD, endpoint: "http://[::1]:2379", runAs: { uid: 1000 } });
     });
     expect(pod(template, "node_selector", "named")).toBeUndefined();
     expect(at(settings(template, "named"), "engine.tls.key")).toBe("/source/pki/k.pem");
@@ -575,6 +575,7 @@ describe("engines", () => {
     const template = Template.of((stack) => {
       const backup = new VaultRaftBackup(stack, "app-backup", {
         ...required("app-backup"),
+        image: VAULT,
         endpoint: ServiceEndpoint.of("vault-active.vault:8200"),
         role: "raft-backup",
         authMount: "kubernetes/homelab",
@@ -617,6 +618,7 @@ describe("engines", () => {
     const template = Template.of((stack) => {
       new PrometheusBackup(stack, "app-backup", {
         ...required("app-backup"),
+        image: PROMETHEUS,
         schedule: Schedule.firstSunday({ hour: 4, minute: 0 }),
         retention: Retention.keepLast(2),
         endpoint: ServiceEndpoint.of("prometheus-server.monitoring:9090"),
@@ -650,7 +652,6 @@ describe("engines", () => {
     });
     expect(at(settings(template), "engine")).toEqual({
       kind: "files",
-      stop: "kubectl scale deployment,statefulset -n apps -l app=app --replicas=0",
       sources: [
         { name: "mail", path: "/source/mail" },
         { name: "state", path: "/source/state" },
@@ -761,7 +762,8 @@ describe("several jobs in one stack", () => {
     const stack = testStack();
     make("etcd", stack, "one", { name: "backup", namespace: "a" });
     make("etcd", stack, "two", { name: "backup", namespace: "b" });
-    expect(Template.fromStack(stack).resources(CRON_JOB)).toHaveLength(2);
+    const jobs = Template.fromStack(stack).resources(CRON_JOB).map((job) => `${at(job, "metadata.namespace")}/${at(job, "metadata.name")}`);
+    expect(jobs.sort()).toEqual(["a/backup", "a/backup-drill", "b/backup", "b/backup-drill"]);
   });
 
   test("may have the same names and volumes as those of another stack, which is another cluster's", () => {

@@ -26,10 +26,12 @@ import { ValidationError } from "../../lib/errors";
 import { ImageReference } from "../../lib/image-reference";
 import { Quantity } from "../../lib/quantity";
 import { Retention } from "../../lib/retention";
+import { toBech32 } from "../../lib/runtime/bech32";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { testStack } from "../helpers/template";
-import { COLOCATED, MYSQL, POSTGRES, PUSHGATEWAY, REDIS, make, required, type Overrides } from "./fixtures";
+import { ANNE, BERT } from "../runtime/support/age";
+import { COLOCATED, ETCD, MYSQL, POSTGRES, PROMETHEUS, PUSHGATEWAY, REDIS, VAULT, make, required, type Overrides } from "./fixtures";
 
 /** What a user writes, and the whole of what the library answers. */
 type Case = readonly [description: string, write: (stack: TerraformStack) => void, message: string];
@@ -58,6 +60,7 @@ const sqlite = (props: Partial<SqliteBackupProps>) => (stack: TerraformStack) =>
 const vault = (props: Partial<VaultRaftBackupProps>) => (stack: TerraformStack) =>
   void new VaultRaftBackup(stack, "b", {
     ...required("b"),
+    image: VAULT,
     endpoint: ServiceEndpoint.of("vault.vault:8200"),
     role: "backup",
     ...props,
@@ -196,7 +199,7 @@ const STORAGE: readonly Case[] = [
 const JOBS: readonly Case[] = [
   [
     "an id that Terraform would shorten",
-    (s) => void new EtcdSnapshotBackup(s, "a.b", { ...required("b"), name: "ab" }),
+    (s) => void new EtcdSnapshotBackup(s, "a.b", { ...required("b"), image: ETCD, name: "ab" }),
     says("id", "letters, digits, '-' and '_'", "a.b", "test/a.b"),
   ],
   [
@@ -518,17 +521,17 @@ const ENGINES: readonly Case[] = [
   ],
   [
     "an etcd address without a port",
-    (s) => void new EtcdSnapshotBackup(s, "b", { ...required("b"), endpoint: "https://127.0.0.1" }),
+    (s) => void new EtcdSnapshotBackup(s, "b", { ...required("b"), image: ETCD, endpoint: "https://127.0.0.1" }),
     says("endpoint", "http(s)://<host>:<port>", "https://127.0.0.1"),
   ],
   [
     "a relative PKI directory",
-    (s) => void new EtcdSnapshotBackup(s, "b", { ...required("b"), pki: "pki" }),
+    (s) => void new EtcdSnapshotBackup(s, "b", { ...required("b"), image: ETCD, pki: "pki" }),
     says("pki", ABSOLUTE, "pki"),
   ],
   [
     "a certificate outside the PKI",
-    (s) => void new EtcdSnapshotBackup(s, "b", { ...required("b"), certificates: { key: "/etc/k.pem" } }),
+    (s) => void new EtcdSnapshotBackup(s, "b", { ...required("b"), image: ETCD, certificates: { key: "/etc/k.pem" } }),
     says("certificates.key", "a normalised path below the PKI directory", "/etc/k.pem"),
   ],
   [
@@ -565,6 +568,7 @@ const ENGINES: readonly Case[] = [
     "Prometheus' data read-only",
     (s) => void new PrometheusBackup(s, "b", {
     ...required("b"),
+    image: PROMETHEUS,
     endpoint: ServiceEndpoint.of("prometheus.monitoring:9090"),
     data: PodVolume.fromClaim("data"),
     colocateWith: COLOCATED,
@@ -658,6 +662,69 @@ const ENGINES: readonly Case[] = [
   ],
 ];
 
+const IDENTITY = SecretRef.of("escrow", "age.txt");
+const PUBLIC_KEY = "a public key of age, 'age1' and 58 more characters, without a slip of the pen";
+const NO_PRIVATE_KEY = "free of private keys, which belong into a Secret alone";
+const encrypted = (...recipients: readonly string[]) => job({ encryption: { recipients, identity: IDENTITY } });
+
+const ENCRYPTION: readonly Case[] = [
+  [
+    "encryption to nobody",
+    encrypted(),
+    says("encryption.recipients", "1 to 20 public keys", 0),
+  ],
+  [
+    "encryption to more than anybody needs",
+    encrypted(...Array.from({ length: 21 }, (_, index) => toBech32("age", Buffer.alloc(32, index + 1)))),
+    says("encryption.recipients", "1 to 20 public keys", 21),
+  ],
+  [
+    "a public key with one wrong character",
+    encrypted(ANNE.recipient, BERT.recipient.replace(/j$/, "k")),
+    says("encryption.recipients[1]", PUBLIC_KEY, BERT.recipient.replace(/j$/, "k")),
+  ],
+  [
+    "a public key in capitals",
+    encrypted(ANNE.recipient.toUpperCase()),
+    says("encryption.recipients[0]", PUBLIC_KEY, ANNE.recipient.toUpperCase()),
+  ],
+  [
+    "an SSH key to encrypt to",
+    encrypted("ssh-ed25519 AAAA"),
+    says("encryption.recipients[0]", PUBLIC_KEY, "ssh-ed25519 AAAA"),
+  ],
+  [
+    "a public key twice",
+    encrypted(ANNE.recipient, ANNE.recipient),
+    says("encryption.recipients[1]", "a key that is not in the list yet", ANNE.recipient),
+  ],
+  [
+    "a private key to encrypt to, without showing it",
+    encrypted(ANNE.identity),
+    says("encryption.recipients[0]", NO_PRIVATE_KEY, "AGE-SECRET-KEY-..."),
+  ],
+  [
+    "a private key in the Secret's place, without showing it",
+    job({ encryption: { recipients: [ANNE.recipient], identity: ANNE.identity as unknown as SecretRef } }),
+    says("encryption.identity", "a SecretRef; a private key goes nowhere else", "string"),
+  ],
+  [
+    "a private key in the environment, without showing it",
+    command({ env: { KEY: ANNE.identity } }),
+    says("env.KEY", NO_PRIVATE_KEY, "AGE-SECRET-KEY-..."),
+  ],
+  [
+    "a private key in a script, without showing it",
+    command({ script: `echo ${ANNE.identity} > key\n` }),
+    says("script", NO_PRIVATE_KEY, "AGE-SECRET-KEY-..."),
+  ],
+  [
+    "encryption of hard links",
+    files({ layout: "hard-linked", encryption: { recipients: [ANNE.recipient], identity: IDENTITY } }),
+    says("encryption", "left out, or the layout 'archive': a file that is linked is stored as it is", "hard-linked"),
+  ],
+];
+
 const VALUES: readonly Case[] = [
   [
     "pods on port 0",
@@ -697,7 +764,7 @@ function messageOf(write: (stack: TerraformStack) => void): string {
   return "accepted";
 }
 
-const CASES = [...STORAGE, ...JOBS, ...PLACES, ...ENGINES, ...VALUES];
+const CASES = [...STORAGE, ...JOBS, ...PLACES, ...ENGINES, ...ENCRYPTION, ...VALUES];
 
 test("the table is long, and no line is there twice", () => {
   expect(CASES.length).toBeGreaterThanOrEqual(100);
@@ -707,6 +774,12 @@ test("the table is long, and no line is there twice", () => {
 test.each(CASES)("refuses %s", (_description, write, message) => {
   expect(messageOf(write)).toBe(message);
   expect(message).not.toContain("\n");
+});
+
+test("reports every public key that is none at once, and shows no private one", () => {
+  const message = messageOf(encrypted("age1", ANNE.recipient, BERT.identity, BERT.recipient.slice(0, -1)));
+  expect(message.match(/encryption\.recipients\[\d\]/g)).toEqual([0, 2, 3].map((index) => `encryption.recipients[${index}]`));
+  expect(message).not.toContain(BERT.identity.slice(15));
 });
 
 test("reports everything that is wrong with a backup at once", () => {

@@ -19,7 +19,7 @@ import { Retention } from "../../lib/retention";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { Template, at, type Attributes, type Json } from "../helpers/template";
-import { MYSQL, PUSHGATEWAY, make, required, type Overrides } from "./fixtures";
+import { ETCD, MYSQL, PROMETHEUS, PUSHGATEWAY, make, required, type Overrides } from "./fixtures";
 
 // What hand-written backup jobs of a real homelab use, line by line: each must have its form here.
 
@@ -92,6 +92,7 @@ test("node name, the node's network and DNS, a priority class and a host path", 
   const template = Template.of((stack) => {
     new EtcdSnapshotBackup(stack, "backup-etcd", {
       ...required("backup-etcd"),
+      image: ETCD,
       nodeName: "k8s-master",
       priorityClassName: "system-cluster-critical",
     });
@@ -300,6 +301,7 @@ test("a CronJob in place of a sidecar that shares the application's volume", () 
   const template = Template.of((stack) => {
     new PrometheusBackup(stack, "prometheus-backup", {
       ...required("prometheus-backup"),
+      image: PROMETHEUS,
       endpoint: ServiceEndpoint.of({ service: "prometheus-server", namespace: "monitoring", port: 80, podPort: 9090 }),
       data: PodVolume.fromClaim("prometheus-data", { readOnly: false }),
       colocateWith: { labels: { "app.kubernetes.io/name": "prometheus" } },

@@ -23,6 +23,9 @@ import { ServiceEndpoint } from "../../lib/service-endpoint";
 export const POSTGRES = ImageReference.parse("docker.io/library/postgres:16.4-bullseye");
 export const MYSQL = ImageReference.parse("docker.io/library/mysql:8.4.2");
 export const REDIS = ImageReference.parse("docker.io/library/redis:7.4.1-alpine");
+export const ETCD = ImageReference.parse("registry.k8s.io/etcd:3.5.21-0");
+export const VAULT = ImageReference.parse("docker.io/hashicorp/vault:1.18.1");
+export const PROMETHEUS = ImageReference.parse("quay.io/prometheus/prometheus:v3.1.0");
 export const PUSHGATEWAY = ServiceEndpoint.of("pushgateway.monitoring:9091");
 export const COLOCATED = { labels: { app: "app" } };
 
@@ -80,10 +83,11 @@ export const MAKE: { readonly [kind: string]: (stack: TerraformStack, id: string
       ...overrides,
       pushgateway: PUSHGATEWAY,
     }),
-  etcd: (stack, id, overrides) => new EtcdSnapshotBackup(stack, id, { ...required(id), ...overrides }),
+  etcd: (stack, id, overrides) => new EtcdSnapshotBackup(stack, id, { ...required(id), image: ETCD, ...overrides }),
   vault: (stack, id, overrides) =>
     new VaultRaftBackup(stack, id, {
       ...required(id),
+      image: VAULT,
       endpoint: ServiceEndpoint.of("vault-active.vault:8200"),
       role: "backup",
       ...overrides,
@@ -91,6 +95,7 @@ export const MAKE: { readonly [kind: string]: (stack: TerraformStack, id: string
   prometheus: (stack, id, overrides) =>
     new PrometheusBackup(stack, id, {
       ...required(id),
+      image: PROMETHEUS,
       endpoint: ServiceEndpoint.of({ service: "prometheus-server", namespace: "monitoring", port: 80, podPort: 9090 }),
       data: PodVolume.fromClaim("prometheus-data", { readOnly: false }),
       colocateWith: COLOCATED,

@@ -10,9 +10,9 @@ function run(readme: string): Template {
   return Template.fromStack(stack);
 }
 
-test("the examples of the backups' README make a job for every engine that has one", () => {
+test("the examples of the backups' README make a job for every engine that has one, and one that is encrypted", () => {
   const jobs = run("constructs/backup/README.md").resources("kubernetes_cron_job_v1").map((job) => String(at(job, "metadata.name")));
-  expect(jobs.filter((name) => !/-(drill|restore)$/.test(name))).toHaveLength(8);
+  expect(jobs.filter((name) => !/-(drill|restore)$/.test(name))).toHaveLength(9);
 });
 
 test("the examples of the storage README make the volumes that they show, and retire one", () => {

@@ -2,7 +2,6 @@ import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
-  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -10,44 +9,19 @@ import {
   renameSync,
   rmSync,
   statSync,
-  symlinkSync,
   truncateSync,
-  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { createServer } from "node:net";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import fc from "fast-check";
-import { FileBackup, type FileBackupProps } from "../../constructs/backup";
-import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
-import { Retention } from "../../lib/retention";
+import type { FileBackupProps } from "../../constructs/backup";
 import { excluder } from "../../lib/runtime/glob";
-import { Schedule } from "../../lib/schedule";
 import { runCronJob, startCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
 import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration, type TargetOptions } from "../helpers/pod/target";
 import { chownTree, run, startProcess, temporaryDirectory, waitFor } from "../helpers/process";
-import { Template } from "../helpers/template";
-
-const NAME = "files-backup";
-const USER = 1000;
-const MIB = 1_048_576;
-
-function synthesise(props: Partial<FileBackupProps> = {}): string {
-  const template = Template.of((stack) => {
-    new FileBackup(stack, NAME, {
-      namespace: "apps",
-      volume: new NfsBackupVolume(stack, "volume", { name: NAME, namespace: "apps", server: "10.0.10.15", path: "/mnt/main/files-backup" }),
-      schedule: Schedule.cron("0 3 * * *"),
-      retention: Retention.keepLast(2),
-      drill: { none: "what is kept is counted here without one" },
-      sources: [{ name: "data", volume: PodVolume.fromClaim("data", { accessMode: "ReadWriteMany" }) }],
-      consistency: "quiesced",
-      ...props,
-    });
-  });
-  return JSON.stringify(template.json);
-}
+import { manifoldTree, MIB, NAME, synthesise, USER } from "./files-setup";
 
 /** A backup with a target of its own, to be run once or often. */
 class Subject {
@@ -59,7 +33,7 @@ class Subject {
     props: Partial<FileBackupProps> = {},
     options: TargetOptions = {},
   ) {
-    this.json = synthesise(props);
+    this.json = synthesise({ drill: { none: "what is kept is counted here without one" }, ...props });
     this.target = makeTarget(this.json, options);
   }
 
@@ -95,36 +69,6 @@ class Subject {
     expect(readdirSync(generationsDirectory(this.json, this.target)).filter((name) => !name.startsWith(".lock"))).toEqual([]);
     return (reasons[0] ?? "").replace(/^.*backup failed: /, "");
   }
-}
-
-/** Everything that a tree of files can have, owned by the pod's user. */
-function manifoldTree(): string {
-  const root = temporaryDirectory("data", USER);
-  const long = "long-".repeat(40);
-  const write = (path: string, content: string | Buffer, mode = 0o644): void => {
-    mkdirSync(join(root, path, ".."), { recursive: true });
-    writeFileSync(join(root, path), content);
-    chmodSync(join(root, path), mode);
-  };
-  write("plain.txt", "plain");
-  write("empty", "");
-  write("secret", "s", 0o600);
-  write("program", "#!/bin/sh\n", 0o4755);
-  write("large.bin", randomBytes(5 * MIB + 17));
-  write(`${long}/${long}/ünïcødé ${"😀".repeat(30)}`, "deep");
-  write("new\nline\ttab \\ 'quote' \"double\" $x `y`", "odd");
-  write(`${"d/".repeat(60)}bottom`, "bottom");
-  for (let file = 0; file < 300; file++) write(`many/${file % 7}/${file}.txt`, `file ${file}\n`.repeat(file));
-  mkdirSync(join(root, "no-files"));
-  symlinkSync("plain.txt", join(root, "link"));
-  symlinkSync("../../outside", join(root, "dangling"));
-  symlinkSync(`/${long}${long}`, join(root, "far"));
-  linkSync(join(root, "plain.txt"), join(root, "same"));
-  chownTree(root, USER);
-  utimesSync(join(root, "plain.txt"), 1_000_000_000, 1_000_000_000);
-  utimesSync(join(root, "empty"), -86_400, -86_400);
-  chmodSync(join(root, "no-files"), 0o750);
-  return root;
 }
 
 /** Extracts an archive as an administrator would. */

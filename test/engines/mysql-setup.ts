@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { MySqlDumpBackup, SecretRef } from "../../constructs/backup";
+import { MySqlDumpBackup, type MySqlDumpBackupProps, SecretRef } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
 import { ImageReference } from "../../lib/image-reference";
 import { Retention } from "../../lib/retention";
@@ -11,7 +11,8 @@ import { DumpReader, withoutSandboxLine, type DumpFacts } from "../../lib/runtim
 import { fileName } from "../../lib/runtime/file-name";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { mysqlBackupUserSql } from "../../lib/privileges/mysql";
+import { mysqlBackupUserSql, mysqlRestoreUserSql } from "../../lib/privileges/mysql";
+import { type RestoreResult, runRestore } from "../helpers/drill";
 import { runCronJob, type CronJobOptions, type ImageProfile } from "../helpers/pod";
 import type { Backup } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
@@ -26,8 +27,13 @@ export const PASSWORD = "s3cr3t of the 'backup\\";
 export const ODD = "odd `name' \"ü€\" $x/%";
 export const MARIADB: ImageProfile = { tools: ["sh", "sleep", "mariadb", "mariadb-dump"] };
 export const MYSQL: ImageProfile = { tools: ["sh", "sleep", "mysql", "mysqldump"] };
+/** What mariadb-install-db, a shell script, works with. */
+const INSTALLING = ["mariadb-install-db", "my_print_defaults", "resolveip", "cat", "chmod", "chown", "dirname", "mkdir", "sed", "uname", "test"];
+export const DRILL: ImageProfile = { tools: [...MARIADB.tools, "id", "mariadbd", "mariadb-tzinfo-to-sql", ...INSTALLING] };
 
 const CLAIM = "mysql-backup";
+/** The account of restores. */
+export const RESTORER = { user: "restorer", password: SecretRef.of("mysql-restore", "password") };
 
 /** Everything a dump can lose, and everything that can mislead whoever reads one. */
 const APP = `
@@ -91,7 +97,7 @@ export function fill(server: MariaDb): void {
   server.sql(`ALTER USER 'backup'@'%' IDENTIFIED BY '${PASSWORD.replace(/['\\]/g, "\\$&")}' ACCOUNT UNLOCK`);
 }
 
-export function synthesise(databases: Partial<MysqlSettings> = {}): string {
+export function synthesise(options: Partial<MysqlSettings> & Pick<MySqlDumpBackupProps, "drill" | "restore"> = {}): string {
   const template = Template.of((stack) => {
     new MySqlDumpBackup(stack, "mysql-backup", {
       namespace: "dbaas",
@@ -103,7 +109,7 @@ export function synthesise(databases: Partial<MysqlSettings> = {}): string {
       user: "backup",
       password: SecretRef.of("mysql-backup", "password"),
       excludeDatabases: ["unwanted"],
-      ...databases,
+      ...options,
     });
   });
   return JSON.stringify(template.json);
@@ -120,6 +126,23 @@ export async function backUp(options: CronJobOptions & { readonly json?: string;
     ...options,
   });
   return { ...result, generations: generationsOn(json, target) };
+}
+
+/** Runs the restore of a target, with what the person chose; RESTORER's password is the backup's. */
+export function restoreFrom(json: string, target: string, env: CronJobOptions["env"] = {}, options: CronJobOptions = {}): Promise<RestoreResult> {
+  return runRestore(json, target, {
+    secrets: { "mysql-restore": { password: PASSWORD } },
+    services: ["mysql.dbaas"],
+    images: { "docker.io/library/mariadb": MARIADB },
+    env,
+    ...options,
+  });
+}
+
+/** Makes {@link RESTORER} on a server. */
+export function addRestorer(server: MariaDb): void {
+  server.sql(mysqlRestoreUserSql({ user: RESTORER.user }));
+  server.sql(`ALTER USER '${RESTORER.user}'@'%' IDENTIFIED BY '${PASSWORD.replace(/['\\]/g, "\\$&")}' ACCOUNT UNLOCK`);
 }
 
 /** Calls the real program with other options in the place of one. */

@@ -21,8 +21,10 @@ sh "$(dirname "$0")/../install.sh" this <<'NEEDED'
 /usr/bin/bash bash
 /usr/bin/setpriv util-linux
 /usr/bin/zstd zstd
+/usr/bin/age age
 /usr/bin/openssl openssl
 /usr/lib/postgresql/*/bin/postgres postgresql
+/usr/lib/*/libnss_wrapper.so libnss-wrapper
 /usr/sbin/mariadbd mariadb-server
 /usr/bin/redis-server redis-server
 /usr/bin/etcd etcd-server

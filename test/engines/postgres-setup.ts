@@ -140,6 +140,25 @@ export function fill(server: Postgres): void {
   server.sql("ALTER ROLE backup SET lo_compat_privileges = on");
 }
 
+/** Options of a backup of what {@link fillShop} makes. */
+export const SHOP_ONLY: Partial<PgDumpBackupProps> = { excludeDatabases: ["postgres", "strange"] };
+
+/** Two small databases, `shop` with one of each kind of thing that a drill compares, and one that is not backed up. */
+export function fillShop(server: Postgres): void {
+  server.sql("CREATE ROLE seller; CREATE ROLE clerk; GRANT clerk TO seller; ALTER ROLE seller SET search_path = x");
+  server.sql("CREATE DATABASE shop OWNER seller; CREATE DATABASE blog; CREATE DATABASE strange");
+  server.sql(
+    `CREATE EXTENSION pg_trgm; CREATE TABLE item (id serial PRIMARY KEY, name text); ALTER TABLE item OWNER TO seller;
+     INSERT INTO item (id, name) SELECT i, md5(i::text) FROM generate_series(1, 20000) i; CREATE INDEX by_name ON item (lower(name));
+     CREATE TABLE sale (id int, at timestamptz DEFAULT now()); INSERT INTO sale SELECT i FROM generate_series(1, 500) i;
+     GRANT SELECT ON sale TO clerk; SELECT setval('item_id_seq', 20000), lo_from_bytea(0, 'abc')`,
+    "shop",
+  );
+  server.sql("CREATE TABLE item (id int); INSERT INTO item VALUES (1)", "blog");
+  addRole(server, ["shop", "blog"]);
+  server.sql("ALTER ROLE backup SET lo_compat_privileges = on");
+}
+
 /** The role of a restore as documented, with a password. */
 export function addRestorer(server: Postgres): void {
   server.sql(postgresRestoreRoleSql({ role: "restorer" }));
@@ -171,9 +190,16 @@ export function synthesise(settings: Partial<PgDumpBackupProps> = {}): string {
   return JSON.stringify(template.json);
 }
 
-export async function backUp(options: CronJobOptions & { readonly json?: string; readonly password?: string } = {}): Promise<Backup> {
-  const { json = synthesise(), password = PASSWORD } = options;
-  const target = makeTarget(json);
+/** What {@link backUp} is told besides the pod's options. */
+export interface BackUpOptions extends CronJobOptions {
+  readonly json?: string;
+  readonly password?: string;
+  /** @default - a new one */
+  readonly target?: string;
+}
+
+export async function backUp(options: BackUpOptions = {}): Promise<Backup> {
+  const { json = synthesise(), password = PASSWORD, target = makeTarget(json) } = options;
   const result = await runCronJob(json, {
     volumes: { [CLAIM]: target },
     secrets: { "postgresql-backup": { password } },
@@ -184,9 +210,14 @@ export async function backUp(options: CronJobOptions & { readonly json?: string;
 }
 
 /** Runs the restore of a target, by default into the server that the backup is of. */
-export function restoreFrom(json: string, target: string, env: { readonly [option: string]: string } = {}): Promise<RestoreResult> {
+export function restoreFrom(
+  json: string,
+  target: string,
+  env: { readonly [option: string]: string } = {},
+  options: CronJobOptions = {},
+): Promise<RestoreResult> {
   const secrets = { "postgresql-restore": { password: PASSWORD } };
-  return runRestore(json, target, { env, secrets, services: ["pg-cluster-rw.dbaas"] });
+  return runRestore(json, target, { env, secrets, services: ["pg-cluster-rw.dbaas"], ...options });
 }
 
 /** A program of the image that does what the script says; `real` is the real one. Asked for its version it tells the truth. */

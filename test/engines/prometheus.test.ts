@@ -23,7 +23,7 @@ import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { runCronJob, startCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
 import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, run, temporaryDirectory, waitFor } from "../helpers/process";
-import { makeBlocks, Prometheus, PROMETHEUS_PORT, PROMETHEUS_UID, promtool } from "../helpers/servers/prometheus";
+import { makeBlocks, Prometheus, PROMETHEUS_IMAGE, PROMETHEUS_PORT, PROMETHEUS_UID, promtool } from "../helpers/servers/prometheus";
 import { Template } from "../helpers/template";
 
 const NAME = "prometheus-backup";
@@ -33,6 +33,7 @@ const RESTORED_PORT = 9092;
 function synthesise(props: Partial<PrometheusBackupProps> = {}): string {
   const template = Template.of((stack) => {
     new PrometheusBackup(stack, NAME, {
+      image: PROMETHEUS_IMAGE,
       namespace: "monitoring",
       volume: new NfsBackupVolume(stack, "volume", {
         name: NAME,

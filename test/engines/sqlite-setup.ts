@@ -2,7 +2,6 @@ import { chmodSync, linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync 
 import { join } from "node:path";
 import { SqliteBackup, type SqliteBackupProps } from "../../constructs/backup";
 import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
-import type { SqliteFingerprint } from "../../lib/runtime/engines/sqlite";
 import { Retention } from "../../lib/retention";
 import { Schedule } from "../../lib/schedule";
 import { targetVolume } from "../helpers/drill";
@@ -65,8 +64,4 @@ export async function backUp(json: string, volume: string, target = makeTarget(j
   const generation = generationsOn(json, target, "backup").at(-1);
   if (!ok || generation === undefined) throw new Error(logs.runner);
   return generation;
-}
-
-export function fingerprintOf({ manifest }: FoundGeneration): SqliteFingerprint {
-  return manifest.fingerprint as unknown as SqliteFingerprint;
 }

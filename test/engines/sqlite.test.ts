@@ -359,7 +359,14 @@ describe("side files", () => {
     expect(manifest.fingerprint.files).toEqual({
       present: ["rsa_key.pem", "attachments"],
       absent: ["config.json", "sends"],
-      archive: { files: 22, directories: 3, symlinks: 0, bytes: expect.any(Number), sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
+      archive: {
+        files: 22,
+        directories: 3,
+        symlinks: 0,
+        bytes: expect.any(Number),
+        sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+        attributes: expect.stringMatching(/^[0-9a-f]{64}$/),
+      },
     });
     expect(manifest.checks.at(-1)).toBe("the side files on the target are what was read: 22 files");
   });

@@ -11,7 +11,7 @@ import { vaultBackupRoleCommands } from "../../lib/privileges/vault";
 import { runCronJob, startCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
 import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { run, temporaryDirectory, waitFor } from "../helpers/process";
-import { VaultServer, vaultProgram } from "../helpers/servers/vault";
+import { VAULT_IMAGE, vaultProgram, VaultServer } from "../helpers/servers/vault";
 import { VAULT_PORT, VaultDouble, type VaultState } from "../helpers/servers/vault-double";
 import { Template } from "../helpers/template";
 import { makeSnapshot } from "../helpers/vault-snapshot";
@@ -28,6 +28,7 @@ process.stderr.write(`vault: the double${REAL === undefined ? " alone, no vault 
 function synthesise(props: Partial<VaultRaftBackupProps> = {}): string {
   const template = Template.of((stack) => {
     new VaultRaftBackup(stack, NAME, {
+      image: VAULT_IMAGE,
       namespace: NAMESPACE,
       volume: new NfsBackupVolume(stack, "volume", {
         name: NAME,
@@ -236,7 +237,7 @@ const real = (program: string): void => {
       await after.restore(stored(generation));
       await waitFor(() => after.isSealed(), "the restored server to be sealed");
       after.rootToken = before.rootToken;
-      await after.unseal(before.unsealKey);
+      await after.unseal(before.unsealKeys);
       for (const secret of [0, 1, 20, 39]) {
         const { data } = (await after.call("GET", `kv/${secret}`)) as { readonly data: { readonly value: string } };
         expect(data.value).toBe(`secret ${secret}`.repeat(secret));
@@ -272,12 +273,13 @@ describe("with a double", () => {
     expect(paths()).toEqual([
       "GET /v1/sys/health",
       "GET /v1/sys/leader",
+      "GET /v1/sys/seal-status",
       "POST /v1/auth/kubernetes/login",
       "GET /v1/sys/storage/raft/snapshot",
       "POST /v1/auth/token/revoke-self",
     ]);
-    expect(double.requests.map(({ token }) => token !== undefined)).toEqual([false, false, false, true, true]);
-    expect(double.requests[2]?.body).toEqual({ role: ROLE, jwt: "service-account-token" });
+    expect(double.requests.map(({ token }) => token !== undefined)).toEqual([false, false, false, false, true, true]);
+    expect(double.requests[3]?.body).toEqual({ role: ROLE, jwt: "service-account-token" });
   });
 
   test("the auth method may be mounted elsewhere", async () => {
@@ -479,7 +481,7 @@ describe("over HTTPS", () => {
   test("the server's certificate must be signed by the given authority", async () => {
     succeeded(await with_("ca.crt"));
     expect(failure(await with_("other.crt"))).toMatch(/^it cannot be reached: unable to verify the first certificate/);
-    expect(double.requests.map(({ path }) => path)).toHaveLength(5);
+    expect(double.requests.map(({ path }) => path)).toHaveLength(6);
   });
 });
 

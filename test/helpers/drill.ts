@@ -15,6 +15,8 @@ import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration }
 import { block, blocks, text } from "./pod/terraform";
 
 const HOUR_MS = 3_600_000;
+/** So that the runner has its pipes when the engine's container looks for them the first time, and not only a second later. */
+const PAUSE_MS = 350;
 
 /** Rounds of a drill under load that must all be green. */
 export const DRILL_ROUNDS = Number(process.env.DRILL_ROUNDS ?? 50);
@@ -38,7 +40,7 @@ export interface DrillResult extends PodResult {
 export async function runDrill(json: string, target: string, options: CompanionOptions = {}): Promise<DrillResult> {
   const { backup = findCronJob(json).name } = options;
   const result = await runCronJob(json, {
-    pauseMs: 0,
+    pauseMs: PAUSE_MS,
     ...options,
     name: `${backup}-drill`,
     volumes: { [targetVolume(json, backup)]: target, ...options.volumes },
@@ -56,7 +58,8 @@ export function proven({ ok, verdict, logs }: DrillResult): readonly string[] {
 
 /** Why a drill is red: in its log, as its exit code, and in its verdict. @throws with its logs where it is not */
 export function red({ exitCodes, verdict, failure, logs }: DrillResult): string {
-  if (exitCodes.runner !== 1 || verdict?.green !== false || verdict.reason !== failure || failure === "") {
+  // A drill that begins in a container of its own may end there.
+  if ((exitCodes.runner ?? exitCodes.stage) !== 1 || verdict?.green !== false || verdict.reason !== failure || failure === "") {
     throw new Error(JSON.stringify({ exitCodes, verdict, logs }, undefined, 2));
   }
   return failure;
@@ -73,7 +76,7 @@ export interface RestoreResult extends PodResult {
 export async function runRestore(json: string, target: string, options: CompanionOptions = {}): Promise<RestoreResult> {
   const { backup = findCronJob(json).name } = options;
   const result = await runCronJob(json, {
-    pauseMs: 0,
+    pauseMs: PAUSE_MS,
     ...options,
     name: `${backup}-restore`,
     volumes: { [targetVolume(json, backup)]: target, ...options.volumes },
@@ -83,7 +86,7 @@ export async function runRestore(json: string, target: string, options: Companio
 }
 
 function failureOf({ logs }: PodResult, duty: string): string {
-  return new RegExp(`^.*\\b${duty} failed: (.*)$`, "m").exec(logs.runner ?? "")?.[1] ?? "";
+  return new RegExp(`^\\S+ ${duty} failed: (.*)$`, "m").exec(logs.runner ?? logs.stage ?? "")?.[1] ?? "";
 }
 
 /** What {@link CronJobOptions.volumes} calls the backup's target. */

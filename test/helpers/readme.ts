@@ -3,8 +3,8 @@ import { resolve } from "node:path";
 
 const root = resolve(__dirname, "../..");
 
-/** The TypeScript of a README: its blocks of code, in order. `path` is relative to the project. */
-export function examples(path: string): readonly string[] {
+/** Blocks of code of a README, in order. @param path relative to the project @param language @default "ts" */
+export function examples(path: string, language = "ts"): readonly string[] {
   const text = readFileSync(resolve(root, path), "utf8");
-  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block = ""]) => block);
+  return [...text.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"))].map(([, block = ""]) => block);
 }

@@ -1,20 +1,24 @@
+import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { inspectSnapshot, type SnapshotFacts } from "../../lib/runtime/vault-snapshot";
-import { makeSnapshot, type SnapshotOptions } from "../helpers/vault-snapshot";
+import { makeSnapshot, type SnapshotOptions, stateOf } from "../helpers/vault-snapshot";
 
 const inspect = (data: Buffer, chunk = 1000): Promise<SnapshotFacts> => {
   const pieces = Array.from({ length: Math.ceil(data.length / chunk) }, (_, at) => data.subarray(at * chunk, (at + 1) * chunk));
-  return inspectSnapshot(Readable.from(pieces), data.length);
+  return inspectSnapshot(Readable.from(pieces));
 };
 
 test("says what raft says of a snapshot, however its bytes arrive", async () => {
   for (const chunk of [1, 999, 1_000_000]) {
-    expect(await inspect(makeSnapshot({ state: Buffer.alloc(4321, "sealed") }), chunk)).toEqual({
+    const state = stateOf({ b: Buffer.alloc(4000, "sealed"), "a/b": Buffer.alloc(0), ü: Buffer.from("x") });
+    expect(await inspect(makeSnapshot({ state }), chunk)).toEqual({
       index: 1234,
       term: 5,
       version: 1,
-      stateBytes: 4321,
+      stateBytes: state.length,
+      entries: 3,
+      sha256: createHash("sha256").update("3:a/b0:1:b4000:").update(Buffer.alloc(4000, "sealed")).update("2:ü1:x").digest("hex"),
       servers: [
         { id: "vault-0", address: "vault-0.vault-internal:8201", voter: true },
         { id: "vault-1", address: "vault-1.vault-internal:8201", voter: true },
@@ -25,11 +29,12 @@ test("says what raft says of a snapshot, however its bytes arrive", async () => 
 });
 
 test("reads large ones whole", async () => {
-  expect(await inspect(makeSnapshot({ state: Buffer.alloc(20_000_000, "sealed") }), 65_536)).toMatchObject({ stateBytes: 20_000_000 });
+  const state = stateOf(Object.fromEntries(Array.from({ length: 20 }, (_, index) => [`key ${index}`, Buffer.alloc(1_000_000, index)])));
+  expect(await inspect(makeSnapshot({ state }), 65_536)).toMatchObject({ stateBytes: state.length, entries: 20 });
 });
 
 describe("fails when", () => {
-  const whole = makeSnapshot({ state: Buffer.alloc(700, "0123456789") });
+  const whole = makeSnapshot({ state: stateOf({ key: Buffer.alloc(690, "0123456789") }) });
 
   test("it is cut at any byte", async () => {
     for (let length = 0; length < whole.length; length++) {
@@ -68,7 +73,7 @@ describe("fails when", () => {
   });
 
   test.each<readonly [when: string, options: SnapshotOptions, reason: string]>([
-    ["the state has one bit changed", { change: flip("state.bin") }, "the SHA-256 of state.bin is not the one in SHA256SUMS"],
+    ["the state has one bit changed", { change: flip("state.bin", 100) }, "the SHA-256 of state.bin is not the one in SHA256SUMS"],
     ["meta.json has one bit changed", { change: flip("meta.json") }, "the SHA-256 of meta.json is not the one in SHA256SUMS"],
     ["the sums have one bit changed", { change: flip("SHA256SUMS") }, "the SHA-256 of meta.json is not the one in SHA256SUMS"],
     ...["meta.json", "state.bin", "SHA256SUMS", "SHA256SUMS.sealed"].map(
@@ -84,8 +89,14 @@ describe("fails when", () => {
     ["it has another member", { change: (members) => void members.set("more", Buffer.from("x")) }, 'it has an unexpected member "more"'],
     ["its index is 0", { meta: { Index: 0 } }, "its index is 0 and its term 5"],
     ["its term is missing", { meta: { Term: undefined } }, "its index is 1234 and its term undefined"],
-    ["its size is another one", { meta: { Size: 17 } }, "meta.json says 17 bytes of state, and 5000 are there"],
+    ["its size is another one", { state: stateOf({ a: Buffer.from("x") }), meta: { Size: 17 } }, "meta.json says 17 bytes of state, and 7 are there"],
     ["it has no server", { meta: { Configuration: { Servers: [] } } }, "its configuration has no server"],
+    ["its state ends in the middle of an entry", { state: stateOf({ a: Buffer.from("xyz") }).subarray(0, -1) }, "its state ends in the middle of an entry"],
+    ["its state is something else", { state: Buffer.alloc(700, "0123456789") }, "its state has an entry that is none"],
+    ["an entry is longer than any", { state: Buffer.alloc(700, 0xff) }, "its state has an impossible length"],
+    ["an entry runs over its end", { state: Buffer.from([4, 10, 9, 107, 107]) }, "its state has an entry that is cut"],
+    ["an entry has no key", { state: Buffer.from([3, 18, 1, 120]) }, "its state has an entry without a key"],
+    ["an entry comes twice", { state: Buffer.concat([stateOf({ a: Buffer.from("x") }), stateOf({ a: Buffer.from("y") })]) }, "its entries are out of order"],
     ["it has no configuration", { meta: { Configuration: undefined } }, "its configuration has no server"],
   ])("%s", async (_when, options, reason) => {
     await expect(inspect(makeSnapshot(options))).rejects.toThrow(`the snapshot cannot be restored: ${reason}`);
@@ -98,10 +109,10 @@ describe("fails when", () => {
   });
 });
 
-function flip(name: string): (members: Map<string, Buffer>) => void {
+function flip(name: string, at = 3): (members: Map<string, Buffer>) => void {
   return (members) => {
     const data = Buffer.from(members.get(name) ?? "");
-    data[3] = (data[3] ?? 0) ^ 1;
+    data[at] = (data[at] ?? 0) ^ 1;
     members.set(name, data);
   };
 }

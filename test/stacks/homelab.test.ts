@@ -77,7 +77,8 @@ test("no two jobs start in the same minute of a week on the file server they sha
 });
 
 describe.each(cronJobs)("$name", ({ name, resource, pod }) => {
-  const exempt = name === "platform: etcd-backup";
+  // The generations hold the keys of the cluster, so what reads them is root too; only the backup is on the node.
+  const exempt = name.startsWith("platform: etcd-backup");
 
   test("is restricted as Pod Security understands it", () => {
     const security = at(pod, "security_context") as Attributes;
@@ -90,6 +91,8 @@ describe.each(cronJobs)("$name", ({ name, resource, pod }) => {
     } else {
       expect(security["run_as_non_root"]).toBe(true);
       expect(Number(security["run_as_user"])).toBeGreaterThan(0);
+    }
+    if (name !== "platform: etcd-backup") {
       expect(pod["host_network"] ?? false).toBe(false);
       expect(((pod["volume"] ?? []) as readonly Attributes[]).filter((volume) => "host_path" in volume)).toEqual([]);
     }

@@ -8,16 +8,12 @@ import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
 import { EtcdClient } from "../etcd-client";
 import { type EtcdDatabase, readDatabase } from "../etcd-content";
+import { PKI_ARCHIVE, SNAPSHOT } from "../etcd-files";
 import { CHECKSUM_BYTES, readSnapshot, TrailingChecksum } from "../etcd-snapshot";
 import type { Fact, ManifestFile } from "../manifest";
 import { readableTree } from "../readable";
 import { readTar } from "../tar";
 import { archiveFacts, TreeArchive } from "../tree-archive";
-
-/** The snapshot's file name: what `etcdutl snapshot restore` and `etcdctl snapshot restore` take as it is. */
-export const SNAPSHOT = "snapshot.db";
-/** The archive of the PKI, before compression. */
-export const PKI_ARCHIVE = "pki.tar";
 
 /** Where etcd is, and the files of the cluster that go with it. */
 export interface EtcdSettings {
@@ -33,9 +29,9 @@ export interface EtcdSettings {
 /**
  * A snapshot of an etcd member by its HTTP gateway (etcd 3.4 to 3.6), and the PKI that belongs to it.
  *
- * The snapshot is stored as it comes, not compressed: on the night it is needed, the node has `etcdutl` and little else, and the file
+ * Both are stored as they are, not compressed: on the night they are needed, the node has `etcdutl` and little else, and the snapshot
  * can be handed to it from the backup volume: `etcdutl snapshot restore snapshot.db --data-dir <new directory>` (before etcd 3.5
- * `etcdctl`). `zstd -dc pki.tar.zst | tar -x -C /etc/kubernetes/pki` brings the PKI back.
+ * `etcdctl`). `tar -xf pki.tar -C /etc/kubernetes/pki` brings the PKI back.
  */
 export class EtcdEngine implements Engine {
   private client: EtcdClient | undefined;
@@ -76,8 +72,8 @@ export class EtcdEngine implements Engine {
     if (pki === undefined) return { files: [snapshot], fingerprint };
 
     const archive = new TreeArchive([{ path: pki }], { signal: run.signal });
-    const file = await run.store(PKI_ARCHIVE, archive.stream());
-    return { files: [snapshot, file], fingerprint: { ...fingerprint, pki: { ...archive.facts(), content: await hashes(run, file) } } };
+    const file = await run.store(PKI_ARCHIVE, archive.stream(), { compress: false });
+    return { files: [snapshot, file], fingerprint: { ...fingerprint, pki: { ...archive.facts(), content: await fileHashes(run.open(file)) } } };
   }
 
   public async verify(run: Run, { files, fingerprint }: Dump): Promise<readonly string[]> {
@@ -117,10 +113,10 @@ async function read(run: Run, snapshot: ManifestFile): Promise<EtcdDatabase> {
   return database;
 }
 
-/** SHA-256 of each file in an archive on the target, by path. */
-async function hashes(run: Run, archive: ManifestFile): Promise<{ readonly [path: string]: string }> {
+/** SHA-256 of each file in an archive, by path. */
+export async function fileHashes(archive: AsyncIterable<Buffer>): Promise<{ readonly [path: string]: string }> {
   const found: { [path: string]: string } = {};
-  for await (const { type, path, content } of readTar(run.open(archive))) {
+  for await (const { type, path, content } of readTar(archive)) {
     if (type !== "file") continue;
     const hash = createHash("sha256");
     for await (const chunk of content) hash.update(chunk);

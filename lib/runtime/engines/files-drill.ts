@@ -5,7 +5,7 @@ import type { Drill, DrillEngine } from "../drill";
 import { assertRoom, roomOf } from "../drill-room";
 import { assertSame } from "../facts";
 import { humanBytes } from "../progress";
-import { treeFacts, treeMembers } from "../stored-tree";
+import { readBack, treeMembers } from "../stored-tree";
 import type { TreeFacts } from "../tree";
 import { TreeWriter } from "../tree-writer";
 import { type FilesSettings, hashOf } from "./files";
@@ -53,12 +53,12 @@ export class FilesDrill implements DrillEngine {
   public async compare({ manifest, signal }: Drill): Promise<readonly string[]> {
     const checks: string[] = [];
     for (const { name, path, writer, whole } of this.restored) {
-      const facts = whole ? await treeFacts([{ path }], { signal }) : writer.facts();
+      const facts = whole ? await readBack(writer, [{ path }], signal) : writer.facts();
       assertSame(`${name}:`, manifest.fingerprint[name], facts);
       const { files, directories, symlinks, bytes } = facts;
       const how = whole ? "restored as a whole and read back" : "restored and read back file by file, as the scratch space is smaller";
       checks.push(`${name}: ${files} files, ${directories} directories, ${symlinks} symbolic links, ${bytes} bytes ${how}`);
-      checks.push(`${name}: equal to the fingerprint in paths, modes, links and contents, and with the times that it had`);
+      checks.push(`${name}: equal to the fingerprint in paths, modes, times, links and contents`);
       checks.push(...(writer.owners.length === 0 ? ["owners as they were"] : writer.owners).map((line) => `${name}: ${line}`));
     }
     return checks;

@@ -4,7 +4,7 @@ import { assertSame } from "../facts";
 import { isBelow } from "../generation";
 import { humanBytes } from "../progress";
 import type { Restore, RestoreEngine, RestorePlan } from "../restore";
-import { select, selected, type Selection, treeFacts, treeMembers } from "../stored-tree";
+import { readBack, select, selected, type Selection, treeMembers } from "../stored-tree";
 import { existsNow, Swap, Watch } from "../swap";
 import type { TreeFacts } from "../tree";
 import { TreeWriter } from "../tree-writer";
@@ -51,7 +51,8 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
   public async plan(restore: Restore): Promise<FilesPlan> {
     const [source, only, into] = ["SOURCE", "ONLY", "INTO"].map((name) => restore.option(name));
     for (const [option, path] of Object.entries({ ONLY: only, INTO: into })) {
-      if (path !== undefined && !isBelow(path)) throw new Error(`${option} must be a path below the tree's root, but is ${JSON.stringify(path)}`);
+      if (path === undefined || isBelow(path)) continue;
+      throw new Error(`${option} must be a path below the tree's root, but is ${JSON.stringify(path)}`);
     }
     const names = this.settings.sources.map(({ name }) => name);
     const chosen = this.settings.sources.filter(({ name }) => source === undefined || name === source);
@@ -71,7 +72,8 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
       const what = selection === undefined ? name : `${name}/${selection.path}`;
       steps.push(`write ${what} (${files} files, ${humanBytes(bytes)}) beside what is there, and compare it with what was backed up`);
       if (old.length > 0) steps.push(this.stop, `keep what is there in ${swap.aside}: ${listed(old)}`);
-      steps.push(into === undefined ? `put it into its place in ${root}` : `put it into ${join(root, into)}, which the next backups have too`);
+      const place = into === undefined ? `its place in ${root}` : `${join(root, into)}, which the next backups have too`;
+      steps.push(`put it into ${place}`);
       parts.push({ name, root, selection, old, swap, watch: await Watch.of(old.map((path) => join(root, path)), restore.signal) });
     }
     const replaced = parts.filter(({ old }) => old.length > 0);
@@ -113,10 +115,11 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
     for (const { name, root, selection, swap } of parts) {
       swap.assertPlaced();
       const place = join(root, into ?? "", selection?.path ?? "");
-      const more = selection === undefined && into === undefined ? this.inPlace(root, undefined).filter((entry) => !swap.placed.includes(entry)) : [];
+      const all = selection === undefined && into === undefined ? this.inPlace(root, undefined) : [];
+      const more = all.filter((entry) => !swap.placed.includes(entry));
       if (more.length > 0) throw new Error(`${root} has more than was restored, ${listed(more)}: is the application running?`);
       const { files, bytes } = selection ?? (manifest.fingerprint[name] as TreeFacts);
-      checks.push(`${name}: ${files} files, ${bytes} bytes, are in ${place}, equal to what was backed up in paths, modes, times, links and contents`);
+      checks.push(`${name}: ${files} files, ${bytes} bytes, equal to what was backed up in paths, modes, times, links and contents, are in ${place}`);
     }
     return Promise.resolve(checks);
   }
@@ -128,7 +131,7 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
     for await (const member of selection === undefined ? members : selected(members, selection, swap.spare)) await writer.add(member);
     writer.finish();
     for (const line of writer.owners) log(`${name}: ${line}`);
-    const facts = await treeFacts([{ path: swap.tree }], { signal });
+    const facts = await readBack(writer, [{ path: swap.tree }], signal);
     assertSame(`${name}:`, selection === undefined ? manifest.fingerprint[name] : writer.facts(), facts);
   }
 

@@ -1,4 +1,5 @@
 import type { Agent } from "../agent";
+import { list, type MysqlFingerprint, SYSTEM_DATABASES } from "./mysql-facts";
 import { query, quoteName, quoteText } from "./mysql-sql";
 
 /** Accounts that every server has and that belong to the server. */
@@ -16,8 +17,8 @@ export interface AccountStatement {
   /** The account or role that it makes or gives something to, as SQL has it. */
   readonly account: string;
   readonly statement: string;
-  /** Whether it gives rights on something that must be there by then. */
-  readonly needsObjects: boolean;
+  /** What it gives rights on: `*` stands for all. Undefined where it gives a role, or makes an account. */
+  readonly on: { readonly database: string; readonly name: string } | undefined;
 }
 
 /** What is asked and told on the way. */
@@ -29,7 +30,9 @@ interface Server {
 /** Names of all accounts and roles of a server, as SQL has them. */
 export async function accountNames(agent: Agent, isMariaDb: boolean): Promise<ReadonlySet<string>> {
   const rows = await accountRows(agent, isMariaDb);
-  return new Set(rows.map(([isRole, user = "", host = ""]) => (isRole === "Y" ? quoteName(user) : `${quoteName(user)}@${quoteName(host)}`)));
+  const nameOf = ([isRole, user = "", host = ""]: readonly string[]): string =>
+    isRole === "Y" ? quoteName(user) : `${quoteName(user)}@${quoteName(host)}`;
+  return new Set(rows.map(nameOf));
 }
 
 /** Statements that make the server's accounts, roles and grants anew, without touching an account that exists. */
@@ -65,8 +68,55 @@ export function accountStatements(text: string): readonly AccountStatement[] {
   return statements.map((statement) => {
     const account = MADE.exec(statement)?.[1] ?? GIVEN.exec(statement)?.[1];
     if (account === undefined) throw new Error("the accounts have a statement of a form that is not known");
-    return { account, statement, needsObjects: /^(?:GRANT|REVOKE) .* ON /s.test(statement) };
+    const [, database, name] = ON.exec(statement) ?? [];
+    const on = database === undefined || name === undefined ? undefined : { database: bare(database), name: bare(name) };
+    return { account, statement, on };
   });
+}
+
+/** The accounts of statements, each once. */
+export function accountsOf(statements: readonly AccountStatement[]): readonly string[] {
+  return [...new Set(statements.map(({ account }) => account))];
+}
+
+/**
+ * The statements that a server takes which holds the backup and nothing else: a grant on a table outlasts the table, and cannot be made
+ * without it.
+ *
+ * @param tell told of what is left out
+ */
+export function withObjects(
+  statements: readonly AccountStatement[],
+  { databases }: MysqlFingerprint,
+  tell: (what: string) => void,
+): readonly AccountStatement[] {
+  const lost = new Set<string>();
+  const found = statements.filter(({ on }) => {
+    if (on === undefined || on.name === "*" || SYSTEM_DATABASES.includes(on.database)) return true;
+    const facts = Object.hasOwn(databases, on.database) ? databases[on.database] : undefined;
+    const { tables = {}, sequences = {}, views = {}, routines = {} } = facts ?? {};
+    const there = [tables, sequences, views].some((named) => Object.hasOwn(named, on.name));
+    // Names of routines are of any case.
+    if (there || Object.keys(routines).some((name) => name.toLowerCase().endsWith(` ${on.name.toLowerCase()}`))) return true;
+    lost.add(`${on.database}.${on.name}`);
+    return false;
+  });
+  if (lost.size > 0) tell(`grants on what is not in the backup are left out: ${list([...lost])}`);
+  return found;
+}
+
+function bare(name: string): string {
+  return name === "*" ? name : name.slice(1, -1).replaceAll("``", "`");
+}
+
+/** Plugins by which accounts log in. */
+export function pluginsOf(accounts: string): readonly string[] {
+  return [...new Set([...accounts.matchAll(/^CREATE USER .* IDENTIFIED (?:VIA|WITH) '?(\w+)/gm)].map(([, name = ""]) => name))];
+}
+
+/** The statement that loads such a plugin, where it is not part of the server. */
+export function installPlugin(plugin: string, isMariaDb: boolean): string {
+  return isMariaDb ? `INSTALL SONAME 'auth_${plugin}'` : `INSTALL PLUGIN ${plugin} SONAME '${plugin}.so'`;
 }
 
 function accountRows(agent: Agent, isMariaDb: boolean): Promise<readonly (readonly string[])[]> {
@@ -75,6 +125,7 @@ function accountRows(agent: Agent, isMariaDb: boolean): Promise<readonly (readon
 
 const NAME = "`(?:[^`]|``)*`";
 const MADE = new RegExp(`^CREATE (?:ROLE|USER) IF NOT EXISTS (${NAME}(?:@${NAME})?)`);
+const ON = new RegExp(`^(?:GRANT|REVOKE) .*? ON (?:[A-Z ]+ )?(\\*|${NAME})\\.(\\*|${NAME}) (?:TO|FROM) `, "s");
 const GIVEN = new RegExp(`^(?:GRANT|REVOKE|SET) .* (?:TO|FROM|FOR) (${NAME}(?:@${NAME})?)(?: WITH (?:ADMIN|GRANT) OPTION)?$`, "s");
 const GRANT = new RegExp(`^(GRANT (?:[^\`]|${NAME})*? TO ${NAME}(?:@${NAME})?)(.*)$`, "s");
 

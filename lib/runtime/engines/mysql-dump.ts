@@ -48,7 +48,9 @@ const NEXT_EVENT = new RegExp(`/\\*!\\d+ DROP EVENT IF EXISTS ${NAME} \\*/;;\nDE
 const AUTO_INCREMENT = /^(\) .*?ENGINE=\w+) AUTO_INCREMENT=(\d+)/m;
 const DEFINER = new RegExp(`DEFINER=(${NAME}(?:@${NAME})?)`);
 /** The programs of MySQL and MariaDB write these before each part, in nearly the same words. */
-const HEADING = new RegExp(`^-- (Table|Sequence|Temporary|Dumping|Final)(?: table| view)? (data|structure|events|routines) for [a-z]* ?(?:${NAME})?`);
+const HEADING = new RegExp(
+  `^-- (Table|Sequence|Temporary|Dumping|Final)(?: table| view)? (data|structure|events|routines) for [a-z]* ?(?:${NAME})?`,
+);
 /** In the part of a table: what is done for its triggers alone. */
 const FOR_TRIGGER = "/*!50003 ";
 const TAKING_BACK = "/*!40103 SET TIME_ZONE=@OLD";

@@ -8,16 +8,12 @@ export const ACCOUNTS = "accounts.sql";
 export const DATABASES = "databases.sql";
 export const SYSTEM_DATABASES = ["information_schema", "mysql", "performance_schema", "sys"];
 /**
- * Settings of a server without which another server may refuse what it holds, or take it for something else: the case of names, what a
- * TIMESTAMP without a default is, the longest row, and whether a grant can have exceptions.
+ * Asks for the settings without which another server may refuse what a server holds, or take it for something else: the case of names,
+ * what a TIMESTAMP without a default is, the longest row, and whether a grant can have exceptions.
  */
-export const SERVER_SETTINGS = [
-  "explicit_defaults_for_timestamp",
-  "innodb_page_size",
-  "innodb_strict_mode",
-  "lower_case_table_names",
-  "partial_revokes",
-] as const;
+export const SETTINGS =
+  "SHOW GLOBAL VARIABLES WHERE Variable_name IN " +
+  "('explicit_defaults_for_timestamp', 'innodb_page_size', 'innodb_strict_mode', 'lower_case_table_names', 'partial_revokes')";
 const MOST_NAMES = 20;
 
 /** A database in the fingerprint: what its dump holds, and what is said of it outside of the dump. */
@@ -25,7 +21,7 @@ export type DatabaseFacts = DumpFacts & { readonly characterSet: string; readonl
 
 /** The fingerprint of a MySQL or MariaDB server. */
 export type MysqlFingerprint = {
-  /** Of {@link SERVER_SETTINGS} those that the server knows. */
+  /** Of {@link SETTINGS} those that the server knows. */
   readonly settings: { readonly [name: string]: string };
   readonly databases: { readonly [name: string]: DatabaseFacts };
 };
@@ -79,6 +75,11 @@ export function sameRelease(one: string, other: string): boolean {
 export function list(names: readonly string[]): string {
   const shown = [...names].sort().slice(0, MOST_NAMES).join(", ");
   return names.length > MOST_NAMES ? `${shown} and ${names.length - MOST_NAMES} more` : shown;
+}
+
+/** How many rows a database has. */
+export function rowsOf({ tables }: DumpFacts): number {
+  return Object.values(tables).reduce((sum, { rows }) => sum + rows, 0);
 }
 
 /** Puts the database's name before an error's message. */

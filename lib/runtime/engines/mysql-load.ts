@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import type { Agent } from "../agent";
 import type { ManifestFile } from "../manifest";
+import type { AccountStatement } from "./mysql-accounts";
 import { DumpReader, withoutSandboxLine, type DumpFacts, type Section } from "./mysql-dump";
 import { LOCK_WAIT_SECONDS } from "./mysql-sql";
 
@@ -79,7 +80,13 @@ export async function loadTables({ agent, open }: Place, file: ManifestFile, dat
  *
  * @param first a statement that goes before them @default - none
  */
-export async function loadPrograms(agent: Agent, database: string, programs: Programs, sections: readonly Section[], first = ""): Promise<void> {
+export async function loadPrograms(
+  agent: Agent,
+  database: string,
+  programs: Programs,
+  sections: readonly Section[],
+  first = "",
+): Promise<void> {
   const text = sections.map((section) => programs.text(section));
   if (text.every(({ length }) => length === 0)) return;
   await agent.text("load", database, Readable.from([Buffer.concat([Buffer.from(PATIENCE + first), programs.text("session"), ...text])]));
@@ -92,4 +99,10 @@ export async function factsOf(agent: Agent, database: string, verb = "dump"): Pr
   for await (const chunk of withoutSandboxLine(output)) reader.write(chunk as Buffer);
   await done;
   return reader.end();
+}
+
+/** Does what makes accounts. */
+export async function execute(agent: Agent, statements: readonly AccountStatement[]): Promise<void> {
+  if (statements.length === 0) return;
+  await agent.text("load", "", Readable.from([Buffer.from(statements.map(({ statement }) => `${statement};\n`).join(""))]));
 }

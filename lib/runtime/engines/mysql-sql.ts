@@ -6,6 +6,12 @@ import type { Agent } from "../agent";
  * events are: a dump then leaves them out and succeeds.
  */
 export const PRIVILEGES = ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"] as const;
+/** What a restore needs on `*.*`, whatever it restores: the databases that it makes have names of their own. */
+export const RESTORE_PRIVILEGES = [
+  ...PRIVILEGES,
+  ...["ALTER", "ALTER ROUTINE", "CREATE", "CREATE ROUTINE", "CREATE VIEW", "DROP", "EXECUTE", "INDEX", "INSERT", "LOCK TABLES"],
+  "REFERENCES",
+];
 /** Seconds that a statement waits for a table that someone else has locked. */
 export const LOCK_WAIT_SECONDS = 30;
 /** The first line of everything that is asked, so that no default of the server changes what the rest means. */
@@ -24,6 +30,18 @@ export async function query(agent: Agent, statements: readonly string[]): Promis
 export function failedStatement(message: string): number | undefined {
   const line = / at line (\d+)/.exec(message)?.[1];
   return line === undefined ? undefined : Number(line) - 2;
+}
+
+/** A database without what is in it. */
+export interface Database {
+  readonly name: string;
+  readonly characterSet: string;
+  readonly collation: string;
+}
+
+/** The statement that makes a database where there is none. */
+export function createDatabase({ name, characterSet, collation }: Database): string {
+  return `CREATE DATABASE IF NOT EXISTS ${quoteName(name)} CHARACTER SET ${characterSet} COLLATE ${collation}`;
 }
 
 /** A name as SQL's text has it, in backquotes. */

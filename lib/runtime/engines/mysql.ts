@@ -6,8 +6,19 @@ import type { Fact, ManifestFile } from "../manifest";
 import { artefactName } from "../store";
 import { accountsSql } from "./mysql-accounts";
 import { DumpReader, withoutSandboxLine, type DumpFacts } from "./mysql-dump";
-import { ACCOUNTS, type DatabaseFacts, DATABASES, dumpName, list, type MysqlFingerprint, named, SERVER_SETTINGS, SYSTEM_DATABASES } from "./mysql-facts";
-import { failedStatement, LOCK_WAIT_SECONDS, PRIVILEGES, query, quoteName, quoteText } from "./mysql-sql";
+import {
+  ACCOUNTS,
+  type DatabaseFacts,
+  DATABASES,
+  dumpName,
+  list,
+  type MysqlFingerprint,
+  named,
+  rowsOf,
+  SETTINGS,
+  SYSTEM_DATABASES,
+} from "./mysql-facts";
+import { createDatabase, type Database, failedStatement, LOCK_WAIT_SECONDS, PRIVILEGES, query, quoteName, quoteText } from "./mysql-sql";
 
 /** Which databases of a MySQL or MariaDB server are backed up. */
 export interface MysqlSettings {
@@ -21,12 +32,6 @@ export interface MysqlSettings {
 /** Storage engines whose tables only point at rows elsewhere; the dump has the pointer. */
 const ROWS_ELSEWHERE = ["CONNECT", "FEDERATED", "MRG_MYISAM", "OQGRAPH", "SPIDER", "VP"];
 const IN_SNAPSHOT = ["INNODB", "ROCKSDB", ...ROWS_ELSEWHERE];
-
-interface Database {
-  readonly name: string;
-  readonly characterSet: string;
-  readonly collation: string;
-}
 
 /** What the server says a database holds, at one moment. */
 interface Survey {
@@ -104,8 +109,9 @@ export class MysqlEngine implements Engine {
     const accounts = await accountsSql(run, this.isMariaDb);
     const plain = (name: string, text: string): Promise<ManifestFile> =>
       run.store(name, Readable.from([Buffer.from(text)]), { compress: false });
-    files.push(await plain(DATABASES, this.databases.map(createDatabase).join("")), await plain(ACCOUNTS, accounts));
-    const variables = await query(run.agent, [`SHOW GLOBAL VARIABLES WHERE Variable_name IN (${SERVER_SETTINGS.map(quoteText).join(", ")})`]);
+    files.push(await plain(DATABASES, this.databases.map((database) => `${createDatabase(database)};\n`).join("")));
+    files.push(await plain(ACCOUNTS, accounts));
+    const variables = await query(run.agent, [SETTINGS]);
     const settings = Object.fromEntries(variables.map(([name = "", value = ""]) => [name, value]));
     return { files, fingerprint: { settings, databases: facts } satisfies MysqlFingerprint };
   }
@@ -136,10 +142,6 @@ export class MysqlEngine implements Engine {
     if (missing === "") return;
     throw new Error(`${account} lacks privileges and would leave things out unseen: GRANT ${missing} ON *.* TO ${account}`);
   }
-}
-
-function createDatabase({ name, characterSet, collation }: Database): string {
-  return `CREATE DATABASE IF NOT EXISTS ${quoteName(name)} CHARACTER SET ${characterSet} COLLATE ${collation};\n`;
 }
 
 async function survey(run: Run, database: string): Promise<Survey> {
@@ -208,9 +210,8 @@ function compare(database: string, before: Survey, dump: DumpFacts, after: Surve
     else if (found !== rows) wrong.push(`${name} (${found} of ${rows} rows)`);
   }
   if (wrong.length > 0) throw new Error(`${database}: the dump differs from the server: ${list(wrong)}`);
-  const total = Object.values(dump.tables).reduce((sum, { rows }) => sum + rows, 0);
   const except = moving.length === 0 ? "" : `, but for tables that were being written to: ${list(moving)}`;
-  return `${database}: ${before.tables.size} tables, ${total} rows, as the server counts them${except}`;
+  return `${database}: ${before.tables.size} tables, ${rowsOf(dump)} rows, as the server counts them${except}`;
 }
 
 function objectsOf({ tables, sequences, views, routines, events }: DumpFacts): ReadonlySet<string> {

@@ -13,11 +13,10 @@ export class PostgresDrill implements DrillEngine {
   public async restore(drill: Drill): Promise<void> {
     const { agent, manifest, name } = drill;
     const { superuser, databases } = factsIn(manifest);
-    const [version] = (await agent.text("version").catch(explain)).split("\n");
     await agent.text("start", `${name} ${superuser}`).catch(explain);
     const answers = await ask(drill, "SELECT current_setting('cluster_name');\n");
     if (answers !== name) throw new Error(`the server that answers is ${JSON.stringify(answers)}, and not the scratch instance ${name}`);
-    drill.log(`started ${name}, with ${version}`);
+    drill.log(`started ${name}`);
 
     const globals = await readGlobals(drill.open(fileOf(manifest.files, GLOBALS)));
     await agent.text("query", "", Readable.from([scratchGlobals(globals, superuser)])).catch(explain);

@@ -15,6 +15,7 @@ export function statementsOf(script: string): string[] {
   const statements: string[] = [];
   let statement = "";
   for (const [token] of script.matchAll(TOKEN)) {
+    if (token === "'" || token === '"') throw new Error(`the script breaks off in ${statement.trim().slice(0, 100)}`);
     if (token === ";") {
       statements.push(`${statement.trim()};`);
       statement = "";

@@ -2,8 +2,9 @@ import { access, constants, lstat, readdir, readFile, rm } from "node:fs/promise
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
-import { jsonOf, send, type HttpOptions } from "../http-client";
+import type { HttpOptions } from "../http-client";
 import { reasonOf } from "../log";
+import { PrometheusClient } from "../prometheus-client";
 import { type BlockFacts, isBlock, parseMeta, readBlocks, totals } from "../tsdb-blocks";
 import { TreeArchive } from "../tree-archive";
 
@@ -16,6 +17,8 @@ export interface PrometheusSettings {
   readonly data: string;
 }
 
+/** The archive, before compression. */
+const SNAPSHOT_ARCHIVE = "snapshot.tar";
 /** Name of a snapshot: the server's clock and a random number. */
 const SNAPSHOT = /^\d{8}T\d{6}Z-[0-9a-f]{1,16}$/;
 /** The server answers when the snapshot is made, for which it writes the newest two hours out. */
@@ -24,13 +27,17 @@ const ENABLE = "start the server with --web.enable-admin-api";
 
 /** A snapshot of the server's blocks, the newest samples included, as `snapshot.tar.zst`. */
 export class PrometheusEngine implements Engine {
-  public constructor(private readonly settings: PrometheusSettings) {}
+  private readonly client: PrometheusClient;
+
+  public constructor(private readonly settings: PrometheusSettings) {
+    this.client = new PrometheusClient(settings.address);
+  }
 
   public async preflight(run: Run): Promise<{ readonly versions: { readonly [tool: string]: string } }> {
     const build = (await this.ask(run, "status/buildinfo")) as { readonly version?: string };
     const flags = (await this.ask(run, "status/flags")) as { readonly [flag: string]: string };
     if (flags["web.enable-admin-api"] !== "true")
-      throw new Error(`Prometheus at ${this.settings.address}: its admin API is disabled; ${ENABLE}`);
+      throw this.client.error(`its admin API is disabled; ${ENABLE}`);
     await this.assertRemovable(run);
     return { versions: { prometheus: build.version ?? "unknown" } };
   }
@@ -71,7 +78,7 @@ export class PrometheusEngine implements Engine {
     const blocks = await this.blocks(path);
     const fingerprint = totals(blocks);
     if (fingerprint.samples === 0) throw new Error("the snapshot holds no sample");
-    const file = await run.store("snapshot.tar", new TreeArchive([{ path }], { signal: run.signal }).stream());
+    const file = await run.store(SNAPSHOT_ARCHIVE, new TreeArchive([{ path }], { signal: run.signal }).stream());
     run.log(`${fingerprint.samples} samples of ${fingerprint.series} series in ${blocks.length} blocks`);
     return { files: [file], fingerprint };
   }
@@ -89,16 +96,9 @@ export class PrometheusEngine implements Engine {
   }
 
   private async ask(run: Run, path: string, options: Partial<HttpOptions> = {}): Promise<object> {
-    const { address } = this.settings;
-    const answer = await send(new URL(`api/v1/${path}`, address.replace(/\/*$/, "/")), { ...options, signal: run.signal }).catch(
-      (error: Error) => {
-        throw run.signal.aborted ? error : new Error(`Prometheus at ${address}: ${error.message}`);
-      },
-    );
-    const { status, error, data } = await jsonOf(answer);
-    if (answer.statusCode === 200 && status === "success" && typeof data === "object" && data !== null) return data;
-    const reason = typeof error === "string" ? error : `HTTP ${answer.statusCode}`;
-    throw new Error(`Prometheus at ${address}: ${reason}${/admin APIs disabled/.test(reason) ? `; ${ENABLE}` : ""}`);
+    return this.client.ask(run.signal, path, options).catch((error: Error) => {
+      throw /admin APIs disabled/.test(error.message) ? new Error(`${error.message}; ${ENABLE}`, { cause: error }) : error;
+    });
   }
 
   /** A snapshot that cannot be removed is better not made. */

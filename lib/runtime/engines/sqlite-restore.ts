@@ -10,15 +10,15 @@ import type { Fact } from "../manifest";
 import { humanBytes } from "../progress";
 import type { Restore, RestoreEngine, RestorePlan } from "../restore";
 import { sqlite, SQLITE, SqliteError } from "../sqlite-process";
-import { archiveMembers, select, selected, type Selection, treeFacts } from "../stored-tree";
+import { archiveMembers, readBack, select, selected, type Selection } from "../stored-tree";
 import { existsNow, notOurs, STAGED, Swap, Watch } from "../swap";
 import { TreeWriter } from "../tree-writer";
-import { commonDirectory, sqliteArtefacts, type SqliteFingerprint, type SqliteSettings } from "./sqlite";
+import { commonDirectory, sqliteArtefacts, sqliteFingerprint, type SqliteFingerprint, type SqliteSettings } from "./sqlite";
 
 /** What SQLite keeps beside a database, and applies to whatever has its name. */
 const BESIDE = ["-wal", "-shm", "-journal"];
 /** Seconds for which a database that is in use is waited for: a check or another reader may be at it for a moment. */
-const LOCK_SECONDS = 5;
+const LOCK_SECONDS = 3;
 
 /** What a restore of a database and its side files is going to do. All paths are below the directory that holds them. */
 export interface SqlitePlan extends RestorePlan {
@@ -49,8 +49,8 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
   private readonly root: string;
   /** The database's path in it. */
   private readonly name: string;
-  /** Side files that lie in no other, once they are prepared. */
-  private roots: readonly string[] = [];
+  /** Of the side files: who wrote them. */
+  private writer: TreeWriter | undefined;
 
   public constructor(private readonly settings: SqliteSettings) {
     const { database, files } = settings;
@@ -61,10 +61,12 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
   public async plan(restore: Restore): Promise<SqlitePlan> {
     const { manifest, signal } = restore;
     const artefacts = sqliteArtefacts(manifest, this.settings.database);
-    const fingerprint = manifest.fingerprint as unknown as SqliteFingerprint;
+    const fingerprint = sqliteFingerprint(manifest);
+    const { pages, pageSize, tableCount } = fingerprint.inspection;
     const [only, into] = [restore.option("ONLY"), restore.option("INTO")];
     for (const [option, path] of Object.entries({ ONLY: only, INTO: into })) {
-      if (path !== undefined && !isBelow(path)) throw new Error(`${option} must be a path below ${this.root}, but is ${JSON.stringify(path)}`);
+      if (path === undefined || isBelow(path)) continue;
+      throw new Error(`${option} must be a path below ${this.root}, but is ${JSON.stringify(path)}`);
     }
     const database = only === undefined || only === this.name;
     let side: SqlitePlan["side"] = only === undefined && fingerprint.files !== undefined ? "all" : "none";
@@ -72,14 +74,14 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
       if (artefacts.side === undefined) throw new Error(`there is no ${JSON.stringify(only)} in the generation`);
       side = await select(archiveMembers(restore.open(artefacts.side)), only);
     }
-    const size = fingerprint.pages * fingerprint.pageSize;
+    const size = pages * pageSize;
     const files = typeof side !== "string" ? side.bytes : side === "all" ? (fingerprint.files?.archive?.bytes ?? 0) : 0;
     const old = into === undefined ? this.inPlace(database, side, fingerprint) : [];
     const swap = new Swap(this.root);
     await swap.check(old, files + (database ? size : 0), into);
     if (old.includes(this.name)) assertReplaceable(this.settings.database);
     const what = [
-      ...(database ? [`${this.name} (${fingerprint.tableCount} tables, ${humanBytes(size)})`] : []),
+      ...(database ? [`${this.name} (${tableCount} tables, ${humanBytes(size)})`] : []),
       ...(side === "all" ? [`its side files (${humanBytes(files)})`] : []),
       ...(typeof side === "string" ? [] : [`${side.path} (${side.files} files, ${humanBytes(files)})`]),
     ].join(" and ");
@@ -103,7 +105,7 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
         if (await plan.watch.changed(signal)) throw new Error(`something writes to ${this.root}: ${this.stop}; nothing was changed`);
         await this.assertStopped(signal);
       }
-      const sides = typeof plan.side === "string" ? this.roots : [plan.side.path];
+      const sides = typeof plan.side === "string" ? (this.writer?.roots ?? []) : [plan.side.path];
       await swap.run(old, [...(plan.database ? [this.name] : []), ...sides], into, signal);
     } finally {
       await swap.end(log);
@@ -111,23 +113,25 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
   }
 
   public async verify({ manifest, signal }: Restore, plan: SqlitePlan): Promise<readonly string[]> {
-    const { sha256, files, pages, pageSize, tableCount } = manifest.fingerprint as unknown as SqliteFingerprint;
+    const { inspection, sha256, files } = sqliteFingerprint(manifest);
+    const { pages, pageSize, tableCount } = inspection;
     const root = join(this.root, plan.into ?? "");
     const checks: string[] = [];
     plan.swap.assertPlaced();
     if (plan.database) {
       const path = join(root, this.name);
       const left = BESIDE.filter((suffix) => existsNow(path + suffix));
-      if (left.length > 0) throw new Error(`${path} has ${left.join(", ")} beside it, which would be applied to it: is its application running?`);
+      if (left.length > 0) throw new Error(`${path} has ${left.join(", ")} beside it, which is no part of it: is its application running?`);
       const hash = createHash("sha256");
       for await (const chunk of createReadStream(path, { highWaterMark: 1_048_576, signal })) hash.update(chunk as Buffer);
       assertSame("the database: sha256", sha256, hash.digest("hex"));
       checks.push(`${path}: integrity_check ok, ${tableCount} tables, equal to the fingerprint in each of its ${pages * pageSize} bytes`);
     }
-    if (plan.side === "all" && this.roots.length > 0) {
-      const facts = await treeFacts(this.roots.map((name) => ({ path: join(root, name), name })), { signal });
+    if (plan.side === "all" && this.writer !== undefined) {
+      const { roots } = this.writer;
+      const facts = await readBack(this.writer, roots.map((name) => ({ path: join(root, name), name })), signal);
       assertSame("the side files:", files?.archive, facts);
-      checks.push(`side files equal to the fingerprint: ${this.roots.join(", ")}; ${facts.files} files, modes, times and links`);
+      checks.push(`side files equal to the fingerprint: ${roots.join(", ")}; ${facts.files} files, modes, times and links`);
     } else if (typeof plan.side !== "string") {
       checks.push(`${join(root, plan.side.path)} is what was backed up: ${plan.side.files} files, modes, times and links`);
     }
@@ -144,8 +148,7 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
 
   private async prepareDatabase(restore: Restore, path: string): Promise<void> {
     const { manifest, signal, log } = restore;
-    const { sha256, ...all } = manifest.fingerprint as unknown as SqliteFingerprint;
-    const wanted = Object.fromEntries(Object.entries(all).filter(([name]) => name !== "files"));
+    const { inspection: wanted, sha256 } = sqliteFingerprint(manifest);
     await mkdir(dirname(path), { recursive: true });
     const hash = createHash("sha256");
     const file = await open(path, "wx", 0o600);
@@ -161,10 +164,13 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
     } finally {
       await file.close();
     }
-    assertSame("the database: sha256", sha256, hash.digest("hex"));
-    assertSame("the database:", wanted as unknown as Fact, (await sqlite({ task: "inspect", file: path }, signal)) as unknown as Fact);
+    const { size: bytes } = lstatSync(path);
+    assertSame("the database:", { bytes: wanted.pages * wanted.pageSize, sha256 }, { bytes, sha256: hash.digest("hex") });
+    const inspection = await sqlite({ task: "inspect", file: path }, signal);
+    assertSame("the database:", wanted as unknown as Fact, inspection as unknown as Fact);
     const old = lstatSync(this.settings.database, { throwIfNoEntry: false });
-    if (old === undefined) return log(`no ${this.name} is there: the new one belongs to ${process.getuid?.()}:${process.getgid?.()} and has mode 600`);
+    const owner = `${process.getuid?.()}:${process.getgid?.()}`;
+    if (old === undefined) return log(`no ${this.name} is there: the new one belongs to ${owner} and has mode 600`);
     await chown(path, old.uid, old.gid);
     await chmod(path, old.mode & 0o7777);
   }
@@ -178,9 +184,9 @@ export class SqliteRestore implements RestoreEngine<SqlitePlan> {
     for await (const member of side === "all" ? members : selected(members, side, spare)) await writer.add(member);
     writer.finish();
     for (const line of writer.owners) log(line);
-    this.roots = writer.roots;
-    const facts = await treeFacts(this.roots.map((name) => ({ path: join(tree, name), name })), { signal });
-    const { files } = manifest.fingerprint as unknown as SqliteFingerprint;
+    this.writer = writer;
+    const facts = await readBack(writer, writer.roots.map((name) => ({ path: join(tree, name), name })), signal);
+    const { files } = sqliteFingerprint(manifest);
     assertSame("the side files:", side === "all" ? files?.archive : writer.facts(), facts);
   }
 

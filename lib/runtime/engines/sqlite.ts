@@ -32,12 +32,19 @@ export interface SqliteSettings {
   readonly stop?: string;
 }
 
-/** What is known of a database and its side files when they were backed up. */
-export interface SqliteFingerprint extends SqliteInspection {
+/** What is known of a database and its side files as they were backed up. */
+export interface SqliteFingerprint {
+  readonly inspection: SqliteInspection;
   /** SHA-256 of the copy, hex. */
   readonly sha256: string;
-  /** Of the side files: the names of those that were there and of those that were absent, and what the archive holds; null where all were. */
+  /** Of the side files: the names of those that were there, and of those that were not; and what the archive holds, null if there is none. */
   readonly files?: { readonly present: readonly string[]; readonly absent: readonly string[]; readonly archive: TreeFacts | null };
+}
+
+/** Takes a generation's fingerprint to its parts. */
+export function sqliteFingerprint({ fingerprint }: Manifest): SqliteFingerprint {
+  const { sha256, files, ...inspection } = fingerprint as unknown as Omit<SqliteFingerprint, "inspection"> & SqliteInspection;
+  return { inspection, sha256, files };
 }
 
 /** The files of a generation. @throws Error where the database is not among them */

@@ -2,9 +2,10 @@ import { readFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
-import { type HttpOptions, jsonOf, send } from "../http-client";
+import { jsonOf } from "../http-client";
 import { reasonOf } from "../log";
 import { mending } from "../readable";
+import { reasonIn, type Seal, sealOf, VaultClient } from "../vault-client";
 import { VAULT_RULES } from "../vault-rules";
 import { inspectSnapshot } from "../vault-snapshot";
 
@@ -17,9 +18,12 @@ export interface VaultSettings {
   readonly ca?: string;
   /** Kubernetes auth: mount path, role, and where the projected token is. */
   readonly auth: { readonly mount: string; readonly role: string; readonly tokenPath: string };
+  /** Path of the token that may replace everything; in the runner of a restore alone. */
+  readonly restoreToken?: string;
 }
 
-const SNAPSHOT_PATH = "/v1/sys/storage/raft/snapshot";
+/** Gives a snapshot, and takes one. */
+export const SNAPSHOT_PATH = "/v1/sys/storage/raft/snapshot";
 const REDIRECTS = [301, 302, 307, 308];
 /** A token is revoked also when the run is being aborted, within the time that it has left. */
 const REVOKE_MS = 1500;
@@ -30,30 +34,31 @@ const REVOKE_MS = 1500;
  * Logs in by the Kubernetes auth method with the pod's projected token; the token it gets is revoked at the end of every run.
  */
 export class VaultEngine implements Engine {
-  private readonly base: URL;
-  private ca?: Buffer;
+  private client: VaultClient;
   /** Of the active node before the snapshot, which must not be older. */
   private appliedIndex = 0;
+  private seal?: Seal;
 
   public constructor(private readonly settings: VaultSettings) {
-    this.base = new URL(settings.address);
+    this.client = new VaultClient(settings.address);
   }
 
   public async preflight(run: Run): Promise<{ readonly versions: { readonly [tool: string]: string } }> {
     const { ca, auth } = this.settings;
-    if (ca !== undefined) this.ca = await read(ca);
-    await read(auth.tokenPath);
+    if (ca !== undefined) this.client = new VaultClient(this.settings.address, await readFileOf(ca));
+    await readFileOf(auth.tokenPath);
     // Every state of the server is an answer of status 200 then.
     const path = "/v1/sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200";
-    const health = await this.call(run, path).catch((error: Error) => {
+    const health = await this.client.call(run.signal, path).catch((error: Error) => {
       throw new Error(`${error.message} (the Service of the active node leads nowhere while every node is sealed)`);
     });
-    if (health.initialized === false) throw this.error("it is not initialised");
-    if (health.sealed === true) throw this.error("it is sealed; unseal it, nothing can be backed up until then");
-    const { ha_enabled: ha, leader_address: leader, is_self: isSelf, raft_applied_index: index } = await this.call(run, "/v1/sys/leader");
+    if (health.initialized === false) throw this.client.error("it is not initialised");
+    if (health.sealed === true) throw this.client.error("it is sealed; unseal it, nothing can be backed up until then");
+    const { ha_enabled: ha, leader_address: leader, is_self: isSelf, raft_applied_index: index } = await this.client.call(run.signal, "/v1/sys/leader");
     if (ha !== false && (typeof leader !== "string" || leader === ""))
-      throw this.error("the cluster has no leader; nothing can be backed up until it has");
+      throw this.client.error("the cluster has no leader; nothing can be backed up until it has");
     if (isSelf === true) this.appliedIndex = Number(index ?? 0);
+    this.seal = sealOf(await this.client.call(run.signal, "/v1/sys/seal-status"));
     return { versions: { vault: String(health.version) } };
   }
 
@@ -63,16 +68,16 @@ export class VaultEngine implements Engine {
     try {
       const answer = await this.snapshot(run, token);
       const file = await run.store("vault.snap", answer, { compress: false }).catch((error: NodeJS.ErrnoException) => {
-        throw error.code === "ECONNRESET" ? this.error("it broke off in the middle of the snapshot") : error;
+        throw error.code === "ECONNRESET" ? this.client.error("it broke off in the middle of the snapshot") : error;
       });
-      const fingerprint = await inspectSnapshot(run.open(file), file.bytes).catch((error: Error) => {
-        throw run.signal.aborted ? error : this.error(error.message);
+      const facts = await inspectSnapshot(run.open(file)).catch((error: Error) => {
+        throw run.signal.aborted ? error : this.client.error(error.message);
       });
-      const { index, term } = fingerprint;
+      const { index, term, entries } = facts;
       if (index < this.appliedIndex)
-        throw this.error(`the snapshot is of index ${index}, and the server was at ${this.appliedIndex} before`);
-      run.log(`index ${index}, term ${term}`);
-      dump = { files: [file], fingerprint };
+        throw this.client.error(`the snapshot is of index ${index}, and the server was at ${this.appliedIndex} before`);
+      run.log(`index ${index}, term ${term}: ${entries} entries`);
+      dump = { files: [file], fingerprint: { ...facts, seal: { ...this.seal } } };
     } catch (error) {
       await this.revoke(token).catch((left: unknown) => run.log(`warning: ${reasonOf(left)}`));
       throw error;
@@ -84,19 +89,20 @@ export class VaultEngine implements Engine {
   public async verify(run: Run, { files, fingerprint }: Dump): Promise<readonly string[]> {
     const [file] = files;
     if (file === undefined) throw new Error("there is no snapshot");
-    const found = await inspectSnapshot(run.open(file), file.bytes);
-    if (!isDeepStrictEqual(found, fingerprint)) throw new Error("the snapshot on the target is not the one that was received");
+    const found = await inspectSnapshot(run.open(file));
+    const { seal: _, ...received } = fingerprint;
+    if (!isDeepStrictEqual(found, received)) throw new Error("the snapshot on the target is not the one that was received");
     return ["the snapshot on the target has all its members, their SHA-256 are those in it, and nothing follows its end"];
   }
 
   private async login(run: Run): Promise<string> {
     const { mount, role, tokenPath } = this.settings.auth;
     const path = `/v1/auth/${mount}/login`;
-    const answer = await this.send(run.signal, path, { method: "POST", body: { role, jwt: String(await read(tokenPath)).trim() } });
+    const answer = await this.client.send(run.signal, path, { method: "POST", body: { role, jwt: String(await readFileOf(tokenPath)).trim() } });
     const { auth, errors } = await jsonOf(answer);
     const token = (auth as { readonly client_token?: unknown } | undefined)?.client_token;
     if (answer.statusCode === 200 && typeof token === "string" && token !== "") return token;
-    throw this.error(
+    throw this.client.error(
       `it refuses to log in the role ${JSON.stringify(role)} at auth/${mount} (${reasonIn(answer, errors)}): ` +
         "the role must exist and name this pod's service account, its namespace and the audience of its token",
     );
@@ -105,33 +111,33 @@ export class VaultEngine implements Engine {
   /** The snapshot as it comes, from the active node wherever that is. */
   private async snapshot(run: Run, token: string): Promise<IncomingMessage> {
     const headers = { "x-vault-token": token };
-    let answer = await this.send(run.signal, SNAPSHOT_PATH, { headers });
+    let answer = await this.client.send(run.signal, SNAPSHOT_PATH, { headers });
     if (REDIRECTS.includes(answer.statusCode ?? 0)) {
       const active = await this.active(run, answer);
-      answer = await this.send(run.signal, SNAPSHOT_PATH, { headers }, active);
+      answer = await this.client.send(run.signal, SNAPSHOT_PATH, { headers, origin: active });
     }
     if (answer.statusCode === 200) return answer;
     const { errors } = await jsonOf(answer);
     const reason = reasonIn(answer, errors);
     // Depending on the version the server has no such path then, or says so.
     if (/raft storage is not in use|unsupported path/.test(reason))
-      throw this.error("it does not keep its data in integrated storage (raft), and only that has snapshots");
+      throw this.client.error("it does not keep its data in integrated storage (raft), and only that has snapshots");
     if (answer.statusCode === 403)
-      throw this.error(
+      throw this.client.error(
         `it refuses a snapshot (${reason}): the policy of the role ${this.settings.auth.role} must have ${VAULT_RULES.snapshot}`,
       );
-    throw this.error(`it refuses a snapshot: ${reason}`);
+    throw this.client.error(`it refuses a snapshot: ${reason}`);
   }
 
   /** Where a standby sends us, unless that is a place where the token must not go. */
   private async active(run: Run, answer: IncomingMessage): Promise<URL> {
     answer.resume();
-    const to = new URL(answer.headers.location ?? "", new URL(SNAPSHOT_PATH, this.base));
-    const { leader_address: leader } = await this.call(run, "/v1/sys/leader");
-    const known = [this.base.origin, URL.canParse(String(leader)) ? new URL(String(leader)).origin : undefined];
-    if (to.protocol !== this.base.protocol || to.pathname !== SNAPSHOT_PATH || !known.includes(to.origin)) {
-      throw this.error(
-        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)} over ${this.base.protocol.slice(0, -1)}; ` +
+    const to = new URL(answer.headers.location ?? "", new URL(SNAPSHOT_PATH, this.client.base));
+    const { leader_address: leader } = await this.client.call(run.signal, "/v1/sys/leader");
+    const known = [this.client.base.origin, URL.canParse(String(leader)) ? new URL(String(leader)).origin : undefined];
+    if (to.protocol !== this.client.base.protocol || to.pathname !== SNAPSHOT_PATH || !known.includes(to.origin)) {
+      throw this.client.error(
+        `it sends the snapshot's request to ${to.origin}${to.pathname}, which is not its leader ${String(leader)} over ${this.client.base.protocol.slice(0, -1)}; ` +
           "the token was not sent there",
       );
     }
@@ -141,41 +147,17 @@ export class VaultEngine implements Engine {
   /** @throws Error where the token stays valid */
   private async revoke(token: string): Promise<void> {
     const signal = AbortSignal.timeout(REVOKE_MS);
-    const answer = await this.send(signal, "/v1/auth/token/revoke-self", { method: "POST", headers: { "x-vault-token": token } });
+    const answer = await this.client.send(signal, "/v1/auth/token/revoke-self", { method: "POST", headers: { "x-vault-token": token } });
     const { errors } = await jsonOf(answer);
     if (answer.statusCode === 204 || answer.statusCode === 200) return;
     const { role } = this.settings.auth;
     const policy = `the policy of the role ${role} must have ${VAULT_RULES.revoke}, and its tokens must outlive the backup`;
-    throw this.error(`it refuses to revoke the backup's token (${reasonIn(answer, errors)}): ${policy}`);
-  }
-
-  private async call(run: Run, path: string): Promise<{ readonly [key: string]: unknown }> {
-    const answer = await this.send(run.signal, path, {});
-    const content = await jsonOf(answer);
-    if (answer.statusCode !== 200) throw this.error(`it answers ${path.replace(/\?.*/, "")} with ${reasonIn(answer, content.errors)}`);
-    return content;
-  }
-
-  private async send(signal: AbortSignal, path: string, options: Omit<HttpOptions, "signal">, base = this.base): Promise<IncomingMessage> {
-    // Some listeners want this header, so that no browser can be made to send a request.
-    const headers = { ...options.headers, "x-vault-request": "true" };
-    return send(new URL(path, base), { ...options, headers, ca: this.ca, signal }).catch((error: Error) => {
-      throw signal.aborted ? error : this.error(error.message);
-    });
-  }
-
-  private error(reason: string): Error {
-    return new Error(`Vault at ${this.settings.address}: ${reason}`);
+    throw this.client.error(`it refuses to revoke the backup's token (${reasonIn(answer, errors)}): ${policy}`);
   }
 }
 
-/** `{"errors": ["..."]}`, or the status where there is no such. */
-function reasonIn({ statusCode }: IncomingMessage, errors: unknown): string {
-  const reasons = Array.isArray(errors) ? errors.map(String).filter((reason) => reason !== "") : [];
-  return reasons.length === 0 ? `HTTP ${statusCode}` : `HTTP ${statusCode}: ${reasons.join("; ").replace(/\s+/g, " ").trim()}`;
-}
-
-async function read(path: string): Promise<Buffer> {
+/** @throws Error with the command that mends it, where that is a matter of permissions */
+export async function readFileOf(path: string): Promise<Buffer> {
   return readFile(path).catch(async (error: unknown) => {
     throw await mending(error);
   });

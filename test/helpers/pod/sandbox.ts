@@ -174,7 +174,7 @@ function bwrapArguments(spec: SandboxSpec): string[] {
     ...["/usr", "/usr/share", "/etc", "/var", "/.pod"].flatMap((directory) => ["--dir", directory]),
     ...SHARED.flatMap(([from, at]) => ["--ro-bind-try", from, at]),
     ...["--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"],
-    ...["--ro-bind", spec.image.bin, "/usr/bin", "--symlink", "usr/bin", "/bin"],
+    ...["--ro-bind", spec.image.bin, "/usr/bin", "--symlink", "usr/bin", "/bin", "--symlink", "bin", "/usr/sbin"],
     ...[...spec.image.binds].flatMap(([name, from]) => ["--ro-bind", from, `/usr/bin/${name}`]),
     ...["--ro-bind", hostProgram("setpriv"), "/.pod/setpriv"],
     ...spec.etc.files.flatMap((name) => ["--ro-bind", join(spec.etc.directory, name), `/etc/${name}`]),

@@ -148,10 +148,11 @@ function keyFiles(
     throw new Error(`FailedMount: ${what} not found`);
   }
   if (of.items === undefined) return Object.entries(data).map(([path, content]) => ({ path, content, mode: defaultMode }));
-  return blocks(of.items).map((item) => {
+  return blocks(of.items).flatMap((item) => {
     const content = data[String(item.key)];
+    if (content === undefined && of.optional === true) return [];
     if (content === undefined) throw new Error(`FailedMount: ${what} has no key ${String(item.key)}`);
-    return { path: String(item.path), content, mode: mode(item.mode, defaultMode) };
+    return [{ path: String(item.path), content, mode: mode(item.mode, defaultMode) }];
   });
 }
 

@@ -2,8 +2,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:https";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { ImageReference } from "../../../lib/image-reference";
 import { KeySet, type EtcdContent } from "../../../lib/runtime/etcd-content";
 import { run, startProcess, temporaryDirectory, type ManagedProcess } from "../process";
+
+/** The image whose programs are those of this machine. */
+export const ETCD_IMAGE = ImageReference.parse("registry.k8s.io/etcd:3.4.23-0");
 
 /** Port of etcd on a control plane node. */
 export const ETCD_PORT = 2379;

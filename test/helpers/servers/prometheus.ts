@@ -2,9 +2,12 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ImageReference } from "../../../lib/image-reference";
 import { hostProgram } from "../pod/image";
 import { chownTree, startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../process";
 
+/** The image whose programs are those of this machine. */
+export const PROMETHEUS_IMAGE = ImageReference.parse("quay.io/prometheus/prometheus:v2.42.0");
 export const PROMETHEUS_PORT = 9090;
 /** Prometheus' own user in its image: `nobody`. */
 export const PROMETHEUS_UID = 65_534;

@@ -108,6 +108,8 @@ export class VaultDouble {
         return sealed
           ? reply(503, { errors: ["Vault is sealed"] })
           : reply(200, { ha_enabled: true, is_self: isSelf, leader_address: leader, raft_applied_index: appliedIndex });
+      case "GET /v1/sys/seal-status":
+        return reply(200, { type: "shamir", initialized, sealed, t: 3, n: 5 });
       case `POST /v1/auth/${mount}/login`:
         return this.login(body, token, reply, violation);
       case "GET /v1/sys/storage/raft/snapshot":

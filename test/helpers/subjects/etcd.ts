@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { EtcdSnapshotBackup } from "../../../constructs/backup";
 import { run, temporaryDirectory } from "../process";
-import { Etcd, Pki } from "../servers/etcd";
+import { Etcd, ETCD_IMAGE, Pki } from "../servers/etcd";
 import { COMMON_SERVICES, synthesise } from "./subject";
 
 /** A member of etcd with a kubeadm PKI. */
@@ -20,7 +20,7 @@ export async function startEtcd(): Promise<Subject> {
   return {
     name: "etcd",
     synthesised: synthesise((stack, common) => {
-      new EtcdSnapshotBackup(stack, "etcd", common);
+      new EtcdSnapshotBackup(stack, "etcd", { ...common, image: ETCD_IMAGE });
     }),
     options: { volumes: { "/etc/kubernetes/pki": pki.path }, services: COMMON_SERVICES },
     sourceFaults: [
@@ -56,7 +56,7 @@ export async function startEtcd(): Promise<Subject> {
         throw new Error("the keys that were restored differ from the source");
       }
       const directory = temporaryDirectory("restored-pki");
-      await run("sh", ["-c", 'zstd -dcq "$0" | tar -x -C "$1"', join(path, "pki.tar.zst"), directory]);
+      await run("sh", ["-c", 'tar -xf "$0" -C "$1"', join(path, "pki.tar"), directory]);
       await run("diff", ["-r", pki.path, directory]);
     },
     stop: () => server.stop(),

@@ -5,7 +5,7 @@ import { PrometheusBackup } from "../../../constructs/backup";
 import { PodVolume } from "../../../constructs/storage";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
 import { run, temporaryDirectory } from "../process";
-import { makeBlocks, Prometheus, PROMETHEUS_UID } from "../servers/prometheus";
+import { makeBlocks, Prometheus, PROMETHEUS_IMAGE, PROMETHEUS_UID } from "../servers/prometheus";
 import { COMMON_SERVICES, synthesise } from "./subject";
 
 /** A Prometheus with a history of some hours. */
@@ -24,6 +24,7 @@ export async function startPrometheus(): Promise<Subject> {
     synthesised: synthesise((stack, common) => {
       new PrometheusBackup(stack, "prometheus", {
         ...common,
+        image: PROMETHEUS_IMAGE,
         endpoint: ServiceEndpoint.of("prometheus.monitoring:9090"),
         data: PodVolume.fromClaim("data", { accessMode: "ReadWriteMany", readOnly: false }),
       });

@@ -5,15 +5,16 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { VaultRaftBackup } from "../../../constructs/backup";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
+import { VAULT_IMAGE } from "../servers/vault";
 import { VaultDouble } from "../servers/vault-double";
-import { makeSnapshot } from "../vault-snapshot";
+import { makeSnapshot, stateOf } from "../vault-snapshot";
 import { COMMON_SERVICES, synthesise } from "./subject";
 
 const FROM_VAULT = /Vault at http:\/\/vault-active\.vault:8200: /;
 
 /** A server in Vault's place; a snapshot is sealed, so that equal bytes are what can be asked of a restore. */
 export async function startVault(): Promise<Subject> {
-  const snapshot = makeSnapshot({ state: randomBytes(2 << 20) });
+  const snapshot = makeSnapshot({ state: stateOf({ "logical/sealed": randomBytes(2 << 20) }) });
   const double = await VaultDouble.start({ role: "raft-backup", jwt: "token of the service account", snapshot });
   const set = (change: Partial<VaultState>): Promise<() => void> => {
     const before = { ...double.state };
@@ -23,7 +24,8 @@ export async function startVault(): Promise<Subject> {
   return {
     name: "vault",
     synthesised: synthesise((stack, common) => {
-      new VaultRaftBackup(stack, "vault", { ...common, endpoint: ServiceEndpoint.of("vault-active.vault:8200"), role: "raft-backup" });
+      const endpoint = ServiceEndpoint.of("vault-active.vault:8200");
+      new VaultRaftBackup(stack, "vault", { ...common, image: VAULT_IMAGE, endpoint, role: "raft-backup" });
     }),
     options: { serviceAccountToken: "token of the service account", services: [...COMMON_SERVICES, "vault-active.vault"] },
     stall: async () => ({ undo: await set({ cut: { bytes: 100_000, how: "hang" } }) }),

@@ -1,4 +1,4 @@
-import { postgresBackupRoleSql } from "../../../lib/privileges/postgres";
+import { postgresBackupRoleSql, postgresRestoreRoleSql } from "../../../lib/privileges/postgres";
 
 test("the role of a backup reads everything, may be named anything, and has no password in its SQL", () => {
   expect(postgresBackupRoleSql({ role: 'back"up', databases: ["app", 'odd "name"'] })).toBe(
@@ -10,4 +10,8 @@ test("the role of a backup reads everything, may be named anything, and has no p
       "",
     ].join("\n"),
   );
+});
+
+test("the role of a restore may do everything, and has no password in its SQL", () => {
+  expect(postgresRestoreRoleSql({ role: 're"store' })).toBe('CREATE ROLE "re""store" LOGIN SUPERUSER;\n');
 });

@@ -69,7 +69,6 @@ export function load<T>(path: string, text: string, replaced: { readonly [name: 
   const builtin = createRequire(path);
   const use = (name: string): unknown =>
     replaced[name] ?? (name.startsWith(".") ? jest.requireActual(resolve(dirname(path), name)) : builtin(name));
-  // eslint-disable-next-line @typescript-eslint/no-implied-eval
   new Function("module", "exports", "require", program)(module, module.exports, use);
   return module.exports as T;
 }

@@ -95,8 +95,8 @@ function whyFrozen(own: readonly Candidate[], { proof, freezeBelow }: RetentionS
     return `the drill of ${drilled.name} failed: ${drilled.verdict.reason ?? "it did not say why"}`;
   }
   const newest = own.findLast(({ time }) => time <= now + AHEAD_MS);
-  if (newest === undefined || !isSmall(newest, freezeBelow)) return undefined;
-  const { name, size, usual = 0 } = newest;
+  if (newest?.usual === undefined || !isSmall(newest, freezeBelow)) return undefined;
+  const { name, size, usual } = newest;
   const found = `${name} has ${humanBytes(size)}, and ${humanBytes(usual)} were usual`;
   return `${found}; if that is right, make the file ${name}${ACCEPTED} beside it`;
 }

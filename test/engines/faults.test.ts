@@ -329,10 +329,11 @@ describe.each(names)("%s", (name) => {
       void second.done.then(() => (ended = true));
       const wants = (): boolean => lockFiles(directoryOf(target), /^\.lock-/).some((content) => content.includes(second.name));
       await waitFor(() => ended || wants(), "the other to want it", 15, 1);
-      // Overdue by now, its sign of life is the first that it does.
+      // Overdue by now, its sign of life is the first that it does, as soon as it gets a processor.
       await pause(2500);
+      const seen = lifeSign(directoryOf(target));
       first.kill({ container: "runner", signal: "SIGCONT" });
-      await pause(20);
+      await waitFor(() => ended || lifeSign(directoryOf(target)) !== seen, "its sign of life", 15, 1);
       first.kill({ container: "runner", signal: "SIGSTOP" });
       const working = held(target, first) && dumping(target);
       if (working) await waitFor(() => ended, "the other to end", 15, 10);
@@ -478,6 +479,12 @@ function lockFiles(directory: string, name: RegExp): readonly string[] {
       return []; // it was removed in the meantime
     }
   });
+}
+
+/** When the lock that counts was last written to. */
+function lifeSign(directory: string): number {
+  const numbers = readdirSync(directory).flatMap((file) => /^\.lock\.(\d+)$/.exec(file)?.[1] ?? []);
+  return statSync(join(directory, `.lock.${Math.max(...numbers.map(Number))}`), { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }
 
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -140,6 +140,12 @@ export function promises(histories: number): { readonly [promise: string]: (subj
       expect(planRetention(hidden, settingsWith(), NOW - 1).frozen).toBeUndefined();
     },
 
+    "measures by the last seven": ({ usualSize }) => {
+      const sizes = [10, 10, 100, 110, 120, 130, 140, 150, 160];
+      const generations = sizes.map((size, day) => made(NOW - (sizes.length - day) * DAY, { size, usual: undefined }));
+      expect(usualSize(generations, settingsWith(), NOW)).toBe(130);
+    },
+
     "counts a generation whose maker's clock was a little ahead": ({ planRetention }) => {
       const generations = [made(NOW - 2 * DAY), made(NOW - DAY), made(NOW + HOUR)];
       const at = (now: number): string[] => removed(planRetention(generations, settingsWith({ keepLast: 2 }), now));

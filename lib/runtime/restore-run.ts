@@ -103,7 +103,8 @@ async function carryOut(context: RestoreContext, directory: string, lock: Lock, 
   const dumped = replaces !== undefined && aside === undefined;
   if (dumped) log(skip ? "plan: no safety dump, as SAFETY_DUMP is 'skip'" : "plan: back up what is there first");
   if (optionOf(context, "DRY_RUN") === "true") {
-    log("dry run: nothing was changed");
+    const needs = replaces === undefined ? "" : `; without DRY_RUN it needs CONFIRM=${JSON.stringify(replaces)}`;
+    log(`dry run: nothing was changed${needs}`);
     return;
   }
   if (replaces !== undefined && optionOf(context, "CONFIRM") !== replaces) {

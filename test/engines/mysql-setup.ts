@@ -27,9 +27,6 @@ export const PASSWORD = "s3cr3t of the 'backup\\";
 export const ODD = "odd `name' \"ü€\" $x/%";
 export const MARIADB: ImageProfile = { tools: ["sh", "sleep", "mariadb", "mariadb-dump"] };
 export const MYSQL: ImageProfile = { tools: ["sh", "sleep", "mysql", "mysqldump"] };
-/** What mariadb-install-db, a shell script, works with. */
-const INSTALLING = ["mariadb-install-db", "my_print_defaults", "resolveip", "cat", "chmod", "chown", "dirname", "mkdir", "sed", "uname", "test"];
-export const DRILL: ImageProfile = { tools: [...MARIADB.tools, "id", "mariadbd", "mariadb-tzinfo-to-sql", ...INSTALLING] };
 
 const CLAIM = "mysql-backup";
 /** The account of restores. */

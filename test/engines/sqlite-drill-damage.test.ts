@@ -74,7 +74,7 @@ function files(command: string): Forgery {
     };
     shell("tar -x -p", archive);
     shell(command);
-    return shell("tar -c --format=ustar --numeric-owner -f - rsa_key.pem attachments sends config.json 2>/dev/null || test $? = 2");
+    return shell("tar -c --sort=name --format=ustar --numeric-owner -f - rsa_key.pem attachments sends config.json 2>/dev/null || test $? = 2");
   };
   return { change: { [FILES]: decompressed(change) } };
 }

@@ -1,17 +1,15 @@
-import { chmodSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
 import { VaultRaftBackup, SecretRef, type VaultRaftBackupProps } from "../../constructs/backup";
 import { NfsBackupVolume } from "../../constructs/storage";
 import { vaultBackupRoleCommands } from "../../lib/privileges/vault";
 import { Retention } from "../../lib/retention";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { hostProgram, NODE_ALPINE, runCronJob, type ImageProfile } from "../helpers/pod";
+import { runCronJob, type ImageProfile } from "../helpers/pod";
 import { succeeded } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
-import { temporaryDirectory } from "../helpers/process";
 import { VAULT_IMAGE, VaultServer, type VaultOptions } from "../helpers/servers/vault";
 import { VaultDouble } from "../helpers/servers/vault-double";
+import { scratchProfile } from "../helpers/servers/vault-scratch-profile";
 import { makeSnapshot } from "../helpers/vault-snapshot";
 import { Template } from "../helpers/template";
 
@@ -86,17 +84,4 @@ export async function startPrepared(options: VaultOptions): Promise<Source & { r
 /** What the image has of a real server, under the name that its own image has it. */
 export function realProfile(program: string): ImageProfile {
   return { tools: ["sleep"], programs: { [program.endsWith("bao") ? "bao" : "vault"]: program } };
-}
-
-function scratchProfile(): ImageProfile {
-  const { buildSync } = jest.requireActual<typeof import("esbuild")>("esbuild");
-  const program = join(temporaryDirectory("vault-double"), "vault");
-  const entryPoints = [resolve(__dirname, "../helpers/servers/vault-scratch.ts")];
-  const banner = { js: "#!/usr/bin/node" };
-  buildSync({ entryPoints, outfile: `${program}.js`, bundle: true, platform: "node", target: "node24", banner });
-  // The shell finds it by its name; what runs is Node.
-  writeFileSync(program, `#!/bin/sh\nexec node /usr/bin/vault.js "$@"\n`);
-  chmodSync(program, 0o755);
-  const { node = hostProgram("node") } = NODE_ALPINE.programs ?? {};
-  return { tools: ["sleep"], programs: { vault: program, "vault.js": `${program}.js`, node } };
 }

@@ -11,12 +11,12 @@ export interface SnapshotOptions {
   readonly change?: (members: Map<string, Buffer>) => void;
 }
 
-/** The one entry that is not sealed, and some that are. */
-const ENTRIES: { readonly [key: string]: Buffer } = {
+/** The one entry that is not sealed, and some that are: of no two clusters the same. */
+const entriesOfACluster = (): { readonly [key: string]: Buffer } => ({
   "core/keyring": randomBytes(200),
   "core/seal-config": Buffer.from('{"type":"shamir","secret_shares":5,"secret_threshold":3}'),
   "logical/0d52ba9a/secret": randomBytes(4700),
-};
+});
 
 /** Entries as they are in a snapshot's state: a length, the key, the value (protocol buffers). */
 export function stateOf(entries: { readonly [key: string]: Buffer }): Buffer {
@@ -36,7 +36,7 @@ function varint(value: number): Buffer {
 }
 
 /** A snapshot of a cluster of three. */
-export function makeSnapshot({ state = stateOf(ENTRIES), meta = {}, change }: SnapshotOptions = {}): Buffer {
+export function makeSnapshot({ state = stateOf(entriesOfACluster()), meta = {}, change }: SnapshotOptions = {}): Buffer {
   const servers = [0, 1, 2].map((node) => ({
     Suffrage: node === 2 ? 1 : 0,
     ID: `vault-${node}`,

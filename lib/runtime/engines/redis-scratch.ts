@@ -8,6 +8,8 @@ import { explainFault, type Info, keyspace, parseInfo, RDB, snapshotFacts, snaps
 
 /** Between two looks at a server that is busy. */
 const LOOK_MS = 100;
+/** A server answers while it loads; one that says nothing for so long does not work. */
+const SILENT_MS = 30_000;
 /** As many databases as a server has unless told otherwise. */
 const DATABASES = 16;
 
@@ -52,9 +54,12 @@ export async function startScratch({ manifest, agent, signal, open }: ScratchCon
 
 /** INFO of a scratch server, once it has loaded its snapshot and does nothing else in the background. */
 export async function loaded(agent: Agent, name: string, signal: AbortSignal): Promise<Info> {
+  let heard = performance.now();
   for (;;) {
     const info = parseInfo(await agent.text("scratch", name));
     if (info.get("loading") === "0") return info;
+    if (info.size > 0) heard = performance.now();
+    if (performance.now() - heard > SILENT_MS) throw new Error(`the scratch server has not answered for ${SILENT_MS / 1000} s`);
     await sleep(LOOK_MS, undefined, { signal });
   }
 }

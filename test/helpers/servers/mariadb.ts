@@ -1,9 +1,16 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { hostProgram } from "../pod";
+import { hostProgram, type ImageProfile } from "../pod";
 import type { Finished } from "../process";
 import { startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../process";
+
+/** What mariadb-install-db, a shell script, works with. */
+const INSTALLING = ["mariadb-install-db", "my_print_defaults", "resolveip", "cat", "chmod", "chown", "dirname", "mkdir", "sed", "uname", "test"];
+/** The image whose programs are those of this machine, with the server that a drill starts. */
+export const MARIADB_IMAGE: ImageProfile = {
+  tools: ["sh", "sleep", "mariadb", "mariadb-dump", "id", "mariadbd", "mariadb-tzinfo-to-sql", ...INSTALLING],
+};
 
 export interface MariaDbOptions {
   /** On 127.0.0.1; root logs in through the socket. @default 3306 */

@@ -22,7 +22,11 @@ export async function startEtcd(): Promise<Subject> {
     synthesised: synthesise((stack, common) => {
       new EtcdSnapshotBackup(stack, "etcd", { ...common, image: ETCD_IMAGE });
     }),
-    options: { volumes: { "/etc/kubernetes/pki": pki.path }, services: COMMON_SERVICES },
+    options: {
+      volumes: { "/etc/kubernetes/pki": pki.path },
+      services: COMMON_SERVICES,
+      images: { [ETCD_IMAGE.repository]: { tools: ["etcd", "etcdctl"] } },
+    },
     sourceFaults: [
       {
         name: "missing",

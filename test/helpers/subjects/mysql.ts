@@ -6,7 +6,7 @@ import { ImageReference } from "../../../lib/image-reference";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
 import { mysqlBackupUserSql } from "../../../lib/privileges/mysql";
 import { run, temporaryDirectory } from "../process";
-import { MariaDb } from "../servers/mariadb";
+import { MariaDb, MARIADB_IMAGE } from "../servers/mariadb";
 import { COMMON_SERVICES, hanging, synthesise } from "./subject";
 
 const PRODUCER = { program: "mariadb-dump" };
@@ -45,7 +45,7 @@ export async function startMysql(): Promise<Subject> {
     options: {
       secrets: { "mysql-backup": { password: PASSWORD } },
       services: [...COMMON_SERVICES, "mysql.dbaas"],
-      images: { "docker.io/library/mariadb": { tools: ["sh", "sleep", "mariadb", "mariadb-dump"] } },
+      images: { "docker.io/library/mariadb": MARIADB_IMAGE },
     },
     producer: PRODUCER,
     stall: hanging(PRODUCER),

@@ -7,6 +7,7 @@ import { VaultRaftBackup } from "../../../constructs/backup";
 import { ServiceEndpoint } from "../../../lib/service-endpoint";
 import { VAULT_IMAGE } from "../servers/vault";
 import { VaultDouble } from "../servers/vault-double";
+import { scratchProfile } from "../servers/vault-scratch-profile";
 import { makeSnapshot, stateOf } from "../vault-snapshot";
 import { COMMON_SERVICES, synthesise } from "./subject";
 
@@ -27,7 +28,11 @@ export async function startVault(): Promise<Subject> {
       const endpoint = ServiceEndpoint.of("vault-active.vault:8200");
       new VaultRaftBackup(stack, "vault", { ...common, image: VAULT_IMAGE, endpoint, role: "raft-backup" });
     }),
-    options: { serviceAccountToken: "token of the service account", services: [...COMMON_SERVICES, "vault-active.vault"] },
+    options: {
+      serviceAccountToken: "token of the service account",
+      services: [...COMMON_SERVICES, "vault-active.vault"],
+      images: { [VAULT_IMAGE.repository]: scratchProfile() },
+    },
     stall: async () => ({ undo: await set({ cut: { bytes: 100_000, how: "hang" } }) }),
     sourceFaults: [
       { name: "sealed", reason: /Vault at http:\/\/vault-active\.vault:8200: .*sealed/, inject: () => set({ sealed: true }) },

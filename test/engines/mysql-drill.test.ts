@@ -99,19 +99,27 @@ describe("is red where", () => {
     const { target } = forge(json, generation, { hoursOlder: 1 });
     addForged(json, target, generation, { change: { [APP]: withoutLastByte } });
     expect(generationsOn(json, target)).toHaveLength(2);
-    expect(red(await runDrill(json, target, { images }))).toMatch(/^databases\/app\.sql\.zst is damaged: /);
+    expect(red(await runDrill(json, target, { images }))).toMatch(/^app: databases\/app\.sql\.zst is damaged: /);
   });
 
   test("the dump is damaged at any twentieth, with the hashes that it should have", async () => {
     const damages = TWENTIETHS.flatMap((at) => [overwrite(at), flip(at)]);
     for (const found of await reasons(damages.map((damage) => ({ change: { [APP]: damage } })))) {
-      expect(found).toMatch(/^databases\/app\.sql\.zst is damaged: |^app: /);
+      expect(found).toMatch(/^app: /);
     }
   });
 
   test("the dump was damaged at any twentieth before it was compressed", async () => {
     const damages = [...TWENTIETHS.map(overwrite), ...TWENTIETHS.map(cut), withoutLastByte, flip(0.5)].map(decompressed);
-    for (const found of await reasons(damages.map((damage) => ({ change: { [APP]: damage } })))) expect(found).toMatch(/^app: /);
+    for (const damage of damages) {
+      // The server quotes what it does not understand, in bytes that are no text.
+      const { exitCodes, verdict } = await drill({ change: { [APP]: damage } });
+      expect({ code: exitCodes.runner, green: verdict?.green, reason: verdict?.reason }).toEqual({
+        code: 1,
+        green: false,
+        reason: expect.stringMatching(/^app: /) as string,
+      });
+    }
   });
 
   test.each<[string, Forgery | (() => Forgery), RegExp]>([
@@ -126,9 +134,9 @@ describe("is red where", () => {
     expect(await reason(typeof forgery === "function" ? forgery() : forgery)).toMatch(expected);
   });
 
-  test("an account or a database is missing", async () => {
-    const accounts = (content: Buffer): Buffer => Buffer.from(content.toString().replaceAll("o''brien", "o''neill"));
-    expect(await reason({ change: { "accounts.sql": accounts } })).not.toBe("");
+  test("an account is another, or a database is missing", async () => {
+    const accounts = (content: Buffer): Buffer => Buffer.from(content.toString().replaceAll("brien", "neill"));
+    expect(await reason({ change: { "accounts.sql": accounts }, rehash: false })).toMatch(/accounts\.sql is damaged: /);
     const databases = (content: Buffer): Buffer => Buffer.from(content.toString().replace(/^.*`hollow`.*$/gm, ""));
     expect(await reason({ change: { "databases.sql": databases } })).toMatch(/hollow/);
     expect(await reason({}, synthesise({ expectDatabases: ["shop"] }))).toMatch(/shop/);

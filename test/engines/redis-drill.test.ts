@@ -24,7 +24,8 @@ let good: FoundGeneration;
 let target: string;
 
 beforeAll(async () => {
-  server = await start();
+  // It waits five seconds for other replicas unless told not to.
+  server = await start({ "repl-diskless-sync-delay": "0" });
   fill(server, FEW);
   server.pipe([`SETEX gone ${SOON} v`, "SELECT 9", `SETEX gone-too ${SOON} v`]);
   filled = Date.now();
@@ -146,6 +147,8 @@ describe("a drill", () => {
 
   test(`is green ${DRILL_ROUNDS} of ${DRILL_ROUNDS} times while the source is written to`, async () => {
     const writer = spawn(hostProgram("redis-cli"), ["-p", "6379"], { env: { REDISCLI_AUTH: "of the owner" }, stdio: ["pipe", "ignore", "ignore"] });
+    // What it has not read by the time that it is killed.
+    writer.stdin.on("error", () => undefined);
     let round = 0;
     const timer = setInterval(() => {
       round++;

@@ -186,7 +186,7 @@ test("a dry run prints the plan and changes nothing, whatever else is set", asyn
   await run({ GENERATION: "newest", CONFIRM: "the place", DRY_RUN: "true" });
   expect(content(place)).toBe("live");
   expect(generations()).toHaveLength(1);
-  expect(log).toEqual(expect.arrayContaining(["plan: write it", "plan: back up what is there first", "dry run: nothing was changed"]));
+  expect(log).toEqual(expect.arrayContaining(["plan: write it", "plan: back up what is there first", "dry run: nothing was changed; without DRY_RUN it needs CONFIRM=\"the place\""]));
 });
 
 test.each([

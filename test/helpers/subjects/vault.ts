@@ -13,9 +13,14 @@ import { COMMON_SERVICES, synthesise } from "./subject";
 
 const FROM_VAULT = /Vault at http:\/\/vault-active\.vault:8200: /;
 
+/** The one entry that is not sealed. */
+const SEAL = '{"type":"shamir","secret_shares":5,"secret_threshold":3}';
+
 /** A server in Vault's place; a snapshot is sealed, so that equal bytes are what can be asked of a restore. */
 export async function startVault(): Promise<Subject> {
-  const snapshot = makeSnapshot({ state: stateOf({ "logical/sealed": randomBytes(2 << 20) }) });
+  const snapshot = makeSnapshot({
+    state: stateOf({ "core/seal-config": Buffer.from(SEAL), "logical/sealed": randomBytes(2 << 20) }),
+  });
   const double = await VaultDouble.start({ role: "raft-backup", jwt: "token of the service account", snapshot });
   const set = (change: Partial<VaultState>): Promise<() => void> => {
     const before = { ...double.state };

@@ -31,6 +31,7 @@ export class DbaasStack extends ServiceStack {
       image: mysql.image,
       user: mysql.user,
       password: mysql.password,
+      restore: mysql.restore,
       expectDatabases: mysql.expectDatabases,
       volume: this.backupVolume("mysql-volume", mysql.namespace, mysql.volume),
       retention: Retention.keepDays(14),

@@ -35,6 +35,7 @@ export const site = {
     image: ImageReference.parse("docker.io/library/mysql:8.4.5"),
     user: "backup",
     password: SecretRef.of("mysql-backup-user", "password"),
+    restore: { user: "restore", password: SecretRef.of("mysql-restore-user", "password") },
     expectDatabases: ["codimd", "grafana", "nextcloud", "shlink", "speedtest", "wrongmove"],
     volume: { name: "dbaas-mysql-backup", directory: "mysql-backup" },
     schedule: Schedule.cron("30 0 * * *"),

@@ -64,7 +64,7 @@ export interface EtcdSnapshotBackupProps extends BackupProps {
  * a NetworkPolicy.
  *
  * The drill needs none of that node: a pod of its own restores the snapshot and starts an etcd on it that nothing outside can reach.
- * There is no restore job, as nothing starts one while the API server is down: {@link etcdRestoreSteps} has the commands for the node.
+ * There is no restore job, as nothing starts one while the API server is down: its runbook has the commands for the node.
  */
 export class EtcdSnapshotBackup extends Backup {
   public readonly endpoint: string;

@@ -1,9 +1,11 @@
+import { etcdRestoreSteps } from "./etcd";
 import { block } from "./markdown";
 import { placeOf, titleOf, type ProtectedService } from "./service";
 
 /** The sections of a runbook that tell how a service is restored. */
 export function restoreSteps(service: ProtectedService): readonly string[] {
   const { backup, stack, restore } = service;
+  if (service.engine === "etcd") return etcdRestoreSteps(service);
   if (restore !== undefined) return STEPS[service.engine](service);
   return [
     "## Restore",
@@ -27,7 +29,7 @@ export function scale({ namespace, application }: ProtectedService, replicas: 0 
   return replicas === 1 ? command : `${command}\nkubectl wait -n ${namespace} --for=delete pod -l ${selector} --timeout=5m`;
 }
 
-const STEPS: { readonly [engine in ProtectedService["engine"]]: (service: ProtectedService) => readonly string[] } = {
+const STEPS: { readonly [engine in Exclude<ProtectedService["engine"], "etcd">]: (service: ProtectedService) => readonly string[] } = {
   postgres: (service) => {
     const [database = "DATABASE"] = service.databases;
     return [
@@ -51,10 +53,18 @@ const STEPS: { readonly [engine in ProtectedService["engine"]]: (service: Protec
     const [database = "DATABASE"] = service.databases;
     return [
       "## One database",
+      "Its tables are restored beside the old ones and compared; then the old database is dropped, of which a backup is made first.",
       block(restoreCall(service, `DATABASE=${database}`, "DRY_RUN=true")),
       block(restoreCall(service, `DATABASE=${database}`, `CONFIRM=${database}`)),
+      "Under another name, to look into it first:",
+      block(restoreCall(service, `DATABASE=${database}`, `INTO=${database}_restored`)),
+      "## One table",
+      "It comes back in a database of its own, whose name the log says, without its triggers.",
+      block(restoreCall(service, `DATABASE=${database}`, "TABLE=TABLE", "DRY_RUN=true")),
       "## The whole server",
-      ...planned(service),
+      "Accounts that are missing are made with their passwords; those that exist stay as they are.",
+      block(restoreCall(service, "DRY_RUN=true")),
+      block(restoreCall(service, `CONFIRM=${service.endpoint}`)),
     ];
   },
   sqlite: (service) => [
@@ -70,8 +80,14 @@ const STEPS: { readonly [engine in ProtectedService["engine"]]: (service: Protec
   ],
   redis: (service) => ["## The whole server", ...planned(service)],
   prometheus: (service) => applicationData(service, "What is replaced is kept aside."),
-  vault: (service) => ["## The whole of it", ...planned(service)],
-  etcd: (service) => ["## The whole of it", ...planned(service)],
+  vault: (service) => [
+    "## The whole of it",
+    "The server that takes it must be running and unsealed, a new one too: initialise and unseal it first, and keep its root token in the " +
+      "Secret that the restore reads. From the restore on it is sealed by the keys of the server that was backed up: whoever has none of " +
+      "those has no data.",
+    ...planned(service),
+    "Unseal every node by the old keys, then remove the root token and its Secret.",
+  ],
   command: (service) => ["## All of it", ...planned(service)],
 };
 

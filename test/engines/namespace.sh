@@ -21,6 +21,7 @@ sh "$(dirname "$0")/../install.sh" this <<'NEEDED'
 /usr/bin/bash bash
 /usr/bin/setpriv util-linux
 /usr/bin/zstd zstd
+/usr/bin/jq jq
 /usr/bin/age age
 /usr/bin/openssl openssl
 /usr/lib/postgresql/*/bin/postgres postgresql

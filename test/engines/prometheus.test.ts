@@ -14,63 +14,14 @@ import {
 import { createServer, type Server } from "node:http";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { PrometheusBackup, type PrometheusBackupProps } from "../../constructs/backup";
-import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
-import { Retention } from "../../lib/retention";
 import { readBlocks } from "../../lib/runtime/tsdb-blocks";
-import { Schedule } from "../../lib/schedule";
-import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { runCronJob, startCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
-import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
+import { startCronJob } from "../helpers/pod";
+import { generationsDirectory, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, run, temporaryDirectory, waitFor } from "../helpers/process";
-import { makeBlocks, Prometheus, PROMETHEUS_IMAGE, PROMETHEUS_PORT, PROMETHEUS_UID, promtool } from "../helpers/servers/prometheus";
-import { Template } from "../helpers/template";
+import { makeBlocks, Prometheus, PROMETHEUS_PORT, PROMETHEUS_UID, promtool } from "../helpers/servers/prometheus";
+import { backUp, type Backup, MADE, optionsFor, succeeded, synthesise } from "./prometheus-setup";
 
-const NAME = "prometheus-backup";
-const MADE = { series: 20, samples: 300, until: Math.floor(Date.now() / 1000) - 6 * 3600 };
 const RESTORED_PORT = 9092;
-
-function synthesise(props: Partial<PrometheusBackupProps> = {}): string {
-  const template = Template.of((stack) => {
-    new PrometheusBackup(stack, NAME, {
-      image: PROMETHEUS_IMAGE,
-      namespace: "monitoring",
-      volume: new NfsBackupVolume(stack, "volume", {
-        name: NAME,
-        namespace: "monitoring",
-        server: "10.0.10.15",
-        path: "/mnt/main/prometheus-backup",
-      }),
-      schedule: Schedule.firstSunday({ hour: 4, minute: 0 }),
-      retention: Retention.keepLast(2),
-      endpoint: ServiceEndpoint.of(`prometheus-server.monitoring:${PROMETHEUS_PORT}`),
-      data: PodVolume.fromClaim("prometheus-data", { accessMode: "ReadWriteMany", readOnly: false }),
-      ...props,
-    });
-  });
-  return JSON.stringify(template.json);
-}
-
-interface Backup extends PodResult {
-  readonly generations: readonly FoundGeneration[];
-}
-
-function optionsFor(data: string, target: string): CronJobOptions {
-  return { services: ["prometheus-server.monitoring"], jobName: `${NAME}-manual`, volumes: { "prometheus-data": data, [NAME]: target } };
-}
-
-async function backUp(data: string): Promise<Backup> {
-  const json = synthesise();
-  const target = makeTarget(json);
-  const result = await runCronJob(json, optionsFor(data, target));
-  return { ...result, generations: generationsOn(json, target) };
-}
-
-function succeeded({ ok, logs, generations }: Backup): FoundGeneration {
-  const [generation] = generations;
-  if (!ok || generation === undefined) throw new Error(logs.runner);
-  return generation;
-}
 
 /** The reason of a failed run, after which nothing is on the target. */
 function failure({ exitCodes, logs, generations }: Backup): string {

@@ -97,7 +97,7 @@ describe("is red where", () => {
 
   test("the newest generation is damaged, though an older one restores", async () => {
     const { target } = forge(json, generation, { hoursOlder: 1 });
-    addForged(json, target, generation, { change: { [APP]: withoutLastByte } });
+    addForged(json, target, generation, { change: { [APP]: cut(0.5) } });
     expect(generationsOn(json, target)).toHaveLength(2);
     expect(red(await runDrill(json, target, { images }))).toMatch(/^app: databases\/app\.sql\.zst is damaged: /);
   });

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { addForged, decompressed, forge, type Forgery, proven, red, runDrill, withoutLastByte } from "../helpers/drill";
+import { addForged, cut, decompressed, forge, type Forgery, proven, red, runDrill } from "../helpers/drill";
 import { generationsOn, type FoundGeneration } from "../helpers/pod/target";
 import { temporaryDirectory } from "../helpers/process";
 import { Postgres } from "../helpers/servers/postgres";
@@ -54,7 +54,7 @@ describe("is red where", () => {
 
   test("the newest generation is damaged, though an older one restores", async () => {
     const { target } = forge(json, generation, { hoursOlder: 1 });
-    addForged(json, target, generation, { change: { [SHOP]: withoutLastByte } });
+    addForged(json, target, generation, { change: { [SHOP]: cut(0.5) } });
     expect(generationsOn(json, target)).toHaveLength(2);
     expect(red(await runDrill(json, target))).toMatch(/^databases\/shop\.dump\.zst is damaged: /);
   });

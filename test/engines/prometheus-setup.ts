@@ -11,9 +11,13 @@ import { run, temporaryDirectory } from "../helpers/process";
 import { PROMETHEUS_IMAGE, PROMETHEUS_PORT } from "../helpers/servers/prometheus";
 import { Template } from "../helpers/template";
 
+export { succeeded, type Backup } from "../helpers/pod/backup";
+
 export const NAME = "prometheus-backup";
 /** What the stored snapshot is called. */
 export const ARCHIVE = "snapshot.tar.zst";
+/** Blocks of a time that is over: see `makeBlocks`. */
+export const MADE = { series: 20, samples: 300, until: Math.floor(Date.now() / 1000) - 6 * 3600 };
 /** Claim of the server's data. */
 export const DATA = "prometheus-data";
 export const SERVICES = ["prometheus-server.monitoring"];

@@ -12,23 +12,20 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { EtcdSnapshotBackup, type EtcdSnapshotBackupProps } from "../../constructs/backup";
-import { NfsBackupVolume } from "../../constructs/storage";
-import { Retention } from "../../lib/retention";
+import type { EtcdSnapshotBackupProps } from "../../constructs/backup";
 import { EtcdClient } from "../../lib/runtime/etcd-client";
 import { readDatabase } from "../../lib/runtime/etcd-content";
 import type { Run } from "../../lib/runtime/engine";
 import { EtcdEngine, type EtcdSettings } from "../../lib/runtime/engines/etcd";
 import { createRun } from "../../lib/runtime/run";
-import { Schedule } from "../../lib/schedule";
-import { runCronJob, startCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
-import { generationsDirectory, generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
+import { startCronJob } from "../helpers/pod";
+import { failure, succeeded, type Backup } from "../helpers/pod/backup";
+import { generationsDirectory, generationsOn, makeTarget } from "../helpers/pod/target";
 import { run, temporaryDirectory, waitFor } from "../helpers/process";
-import { type CertificateOptions, Etcd, ETCD_IMAGE, ETCD_PORT, etcdctl, type EtcdOptions, Pki } from "../helpers/servers/etcd";
+import { type CertificateOptions, Etcd, ETCD_PORT, etcdctl, type EtcdOptions, Pki } from "../helpers/servers/etcd";
 import { pieces, startLyingEtcd, type Piece } from "../helpers/servers/lying-etcd";
-import { Template } from "../helpers/template";
+import { backUp as backUpFrom, KUBEADM_PKI, synthesise } from "./etcd-setup";
 
-const KUBEADM_PKI = "/etc/kubernetes/pki";
 const RESTORED_PORT = 12_379;
 
 let pki: Pki;
@@ -36,45 +33,7 @@ beforeAll(async () => {
   pki = await Pki.make();
 });
 
-function synthesise(props: Partial<EtcdSnapshotBackupProps> = {}): string {
-  const target = { name: "etcd-backup", namespace: "kube-backup", server: "10.0.10.15", path: "/mnt/main/etcd-backup" };
-  const template = Template.of((stack) => {
-    new EtcdSnapshotBackup(stack, "etcd-backup", {
-      image: ETCD_IMAGE,
-      namespace: "kube-backup",
-      volume: new NfsBackupVolume(stack, "volume", target),
-      schedule: Schedule.cron("0 1 * * 0"),
-      retention: Retention.keepDays(30),
-      ...props,
-    });
-  });
-  return JSON.stringify(template.json);
-}
-
-interface Backup extends PodResult {
-  readonly generations: readonly FoundGeneration[];
-}
-
-async function backUp(props: Partial<EtcdSnapshotBackupProps> = {}, from: Pki = pki, options: CronJobOptions = {}): Promise<Backup> {
-  const json = synthesise(props);
-  const target = makeTarget(json);
-  const result = await runCronJob(json, { volumes: { [KUBEADM_PKI]: from.path, "etcd-backup": target }, ...options });
-  return { ...result, generations: generationsOn(json, target) };
-}
-
-function succeeded({ ok, logs, generations }: Backup): FoundGeneration {
-  const [generation] = generations;
-  if (!ok || generation === undefined) throw new Error(logs.runner);
-  return generation;
-}
-
-/** The reason of a failed run, after which nothing is on the target. */
-function failure({ exitCodes, logs, generations }: Backup): string {
-  expect({ code: exitCodes.runner, generations }).toEqual({ code: 1, generations: [] });
-  const reasons = (logs.runner ?? "").split("\n").filter((line) => line.includes("backup failed: "));
-  expect(reasons).toHaveLength(1);
-  return (reasons[0] ?? "").replace(/^.*backup failed: /, "");
-}
+const backUp = (props: Partial<EtcdSnapshotBackupProps> = {}, from: Pki = pki): Promise<Backup> => backUpFrom(from, synthesise(props));
 
 /** Settings by which the tests themselves back up, to look between an engine's steps. */
 function directly(): EtcdSettings {

@@ -1,39 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { addForged, cut, decompressed, flip, forge, type Forgery, overwrite, red, runDrill, TWENTIETHS, withoutLastByte } from "../helpers/drill";
-import { makeTarget, type FoundGeneration } from "../helpers/pod/target";
+import { addForged, cut, decompressed, flip, forge, type Forgery, overwrite, red, redInPairs, runDrill, TWENTIETHS, withoutLastByte } from "../helpers/drill";
+import { makeTarget } from "../helpers/pod/target";
 import { run, temporaryDirectory } from "../helpers/process";
-import { backUp, LAYOUTS, manifoldTree, synthesise, type Layout } from "./files-setup";
+import { backedUpLayouts } from "./files-setup";
 
-const jsonOf = { archive: synthesise(), "hard-linked": synthesise({ layout: "hard-linked" }) };
-const generationOf = new Map<Layout, FoundGeneration>();
-
-beforeAll(async () => {
-  const data = manifoldTree();
-  for (const layout of LAYOUTS) generationOf.set(layout, await backUp(jsonOf[layout], { data }));
-});
-
-function generation(layout: Layout): FoundGeneration {
-  const found = generationOf.get(layout);
-  if (found === undefined) throw new Error(`there is no generation with the layout ${layout}`);
-  return found;
-}
-
-type Drilled = ReturnType<typeof runDrill>;
-const drill = (layout: Layout, forgery: Forgery = {}, json = jsonOf[layout]): Drilled =>
-  runDrill(json, forge(json, generation(layout), forgery).target);
-
-/** Reasons of many red drills, two at a time, as most of each is waiting. */
-async function reasons(layout: Layout, forgeries: readonly Forgery[]): Promise<readonly string[]> {
-  const found: string[] = [];
-  const next = forgeries.entries();
-  const one = async (): Promise<void> => {
-    for (const [index, forgery] of next) found[index] = red(await drill(layout, forgery));
-  };
-  await Promise.all([one(), one()]);
-  return found;
-}
+const { jsonOf, generation, drill } = backedUpLayouts();
 
 /** Forged by a command in the generation's directory, after which the listing is what it was. */
 async function tampered(command: string): Promise<string> {
@@ -47,7 +20,7 @@ async function tampered(command: string): Promise<string> {
 test("damage at every twentieth of an archive is red, though all hashes are right", async () => {
   const damages = TWENTIETHS.flatMap((at) => [overwrite(at), decompressed(cut(at)), decompressed(overwrite(at))]);
   const all = [...damages, decompressed(withoutLastByte), flip(0.37), decompressed(flip(0.61))];
-  for (const found of await reasons("archive", all.map((damage) => ({ change: { "data.tar.zst": damage } })))) {
+  for (const found of await redInPairs(all.map((damage) => ({ change: { "data.tar.zst": damage } })), (forgery) => drill("archive", forgery))) {
     expect(found).toMatch(/damaged: |^the archive |^something follows|: data: sha256 is /);
   }
 });
@@ -55,7 +28,7 @@ test("damage at every twentieth of an archive is red, though all hashes are righ
 test("damage at every twentieth of a tree's listing is red, though all hashes are right", async () => {
   const damages = TWENTIETHS.flatMap((at) => [overwrite(at), decompressed(cut(at)), decompressed(overwrite(at))]);
   const all = [...damages, flip(0.37), decompressed(withoutLastByte)];
-  const found = await reasons("hard-linked", all.map((damage) => ({ change: { "data.tree.jsonl.zst": damage } })));
+  const found = await redInPairs(all.map((damage) => ({ change: { "data.tree.jsonl.zst": damage } })), (forgery) => drill("hard-linked", forgery));
   for (const reason of found) expect(reason).not.toMatch(/undefined/);
   expect(found).toHaveLength(all.length);
 });
@@ -107,7 +80,7 @@ test("paths that lead out of the scratch space are refused", async () => {
   });
   const link = { path: "link-out", type: "symlink", mode: 0o777, uid: 0, gid: 0, mtimeMs: 0, size: 0, target: "/tmp" };
   const [out, through, name] = ["../out", "link/x", "many/0/7.txt/x"].map((path) => ({ ...link, path }));
-  expect(await reasons("hard-linked", [out, through, name].map((line) => listing(line ?? {})))).toEqual([
+  expect(await redInPairs([out, through, name].map((line) => listing(line ?? {})), (forgery) => drill("hard-linked", forgery))).toEqual([
     'the stored tree has "../out", which is no path below it',
     expect.stringMatching(/^EEXIST: file already exists, mkdir '.*\/data\/link'$/),
     expect.stringMatching(/^EEXIST: file already exists, mkdir '.*\/data\/many\/0\/7\.txt'$/),

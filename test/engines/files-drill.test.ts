@@ -3,28 +3,12 @@ import { join } from "node:path";
 import type { FileBackupProps } from "../../constructs/backup";
 import { PodVolume } from "../../constructs/storage";
 import type { Fingerprint, Manifest } from "../../lib/runtime/manifest";
-import { DRILL_ROUNDS, forge, type Forgery, proven, red, runDrill } from "../helpers/drill";
-import { makeTarget, withSettings, type FoundGeneration } from "../helpers/pod/target";
+import { DRILL_ROUNDS, forge, proven, red, runDrill } from "../helpers/drill";
+import { makeTarget, withSettings } from "../helpers/pod/target";
 import { chownTree, run, startProcess, temporaryDirectory, waitFor } from "../helpers/process";
-import { backUp, LAYOUTS, manifoldTree, NAME, synthesise, USER, type Layout } from "./files-setup";
+import { backedUpLayouts, backUp, LAYOUTS, NAME, synthesise, USER } from "./files-setup";
 
-const jsonOf = { archive: synthesise(), "hard-linked": synthesise({ layout: "hard-linked" }) };
-const generationOf = new Map<Layout, FoundGeneration>();
-
-beforeAll(async () => {
-  const data = manifoldTree();
-  for (const layout of LAYOUTS) generationOf.set(layout, await backUp(jsonOf[layout], { data }));
-});
-
-function generation(layout: Layout): FoundGeneration {
-  const found = generationOf.get(layout);
-  if (found === undefined) throw new Error(`there is no generation with the layout ${layout}`);
-  return found;
-}
-
-type Drilled = ReturnType<typeof runDrill>;
-const drill = (layout: Layout, forgery: Forgery = {}, json = jsonOf[layout]): Drilled =>
-  runDrill(json, forge(json, generation(layout), forgery).target);
+const { jsonOf, generation, drill } = backedUpLayouts();
 
 const room = (json: string, scratchBytes: number): string =>
   withSettings(json, (settings) => ({ ...settings, drill: { ...settings.drill, scratchBytes } as never }), `${NAME}-drill`);

@@ -15,11 +15,11 @@ import {
 import { join } from "node:path";
 import type { FileBackupProps } from "../../constructs/backup";
 import { PodVolume } from "../../constructs/storage";
-import { forge, runRestore, type CompanionOptions, type Forgery, type RestoreResult } from "../helpers/drill";
+import { forge, refused, restored, runRestore, type CompanionOptions, type Forgery, type RestoreResult } from "../helpers/drill";
 import { Resources, startCronJob } from "../helpers/pod";
 import { generationsDirectory, makeTarget, mountTmpfs, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, startProcess, temporaryDirectory, waitFor } from "../helpers/process";
-import { partOf, stateOf, without } from "../helpers/tree-state";
+import { asideIn, partOf, stateOf, without } from "../helpers/tree-state";
 import { backUp, LAYOUTS, manifoldTree, MIB, NAME, synthesise, USER, type Layout } from "./files-setup";
 
 const COLOCATED: Partial<FileBackupProps> = { colocateWith: { labels: { app: "cloud" } } };
@@ -45,26 +45,6 @@ function restore(layout: Layout, data: string, env: Chosen = {}, json = jsonOf[l
   return runRestore(json, target, { volumes: { data }, env: { GENERATION: "newest", ...env } });
 }
 
-/** What a restore that succeeded printed. @throws with its log where it did not */
-function succeeded({ ok, logs }: RestoreResult): string {
-  if (!ok) throw new Error(logs.runner);
-  return logs.runner ?? "";
-}
-
-/** The reason of a restore that failed. */
-function failed({ exitCodes, failure, logs }: RestoreResult): string {
-  if (exitCodes.runner !== 1 || failure === "") throw new Error(logs.runner);
-  return failure;
-}
-
-/** Where what was replaced is. */
-function aside(data: string): string {
-  const [found, ...more] = readdirSync(data).filter((name) => name.startsWith(".cdktf-backup-"));
-  expect(found).toMatch(/^\.cdktf-backup-replaced-\d{8}T\d{6}Z$/);
-  expect(more).toEqual([]);
-  return found ?? "";
-}
-
 /** A tree to which much happened since it was backed up. */
 function later(): string {
   const data = manifoldTree();
@@ -84,8 +64,8 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
   test("brings the tree back as it was, and keeps what was there", async () => {
     const data = later();
     const before = stateOf(data);
-    const log = succeeded(await restore(layout, data, { CONFIRM: "data" }));
-    const kept = aside(data);
+    const log = restored(await restore(layout, data, { CONFIRM: "data" }));
+    const kept = asideIn(data);
     expect(without(stateOf(data), kept)).toEqual(wanted);
     expect(stateOf(join(data, kept))).toEqual(before);
     expect(log).toMatch(/data: 310 files, \d+ bytes, equal to what was backed up in paths, modes, times, links and contents, are in \/source\/data\n/);
@@ -95,7 +75,7 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
   test("needs no word to restore to an empty volume, and gives its root the mode that it had", async () => {
     const data = temporaryDirectory("empty", USER);
     chmodSync(data, 0o700);
-    succeeded(await restore(layout, data));
+    restored(await restore(layout, data));
     expect(stateOf(data)).toEqual(wanted);
     expect(statSync(data).mode & 0o7777).toBe(0o755);
   });
@@ -104,7 +84,7 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const data = temporaryDirectory("empty", 0);
     chownSync(data, 0, USER);
     chmodSync(data, 0o2775);
-    const log = succeeded(await restore(layout, data));
+    const log = restored(await restore(layout, data));
     expect(log).toContain("/source/data keeps its mode 2775, as it belongs to another user; it had 755");
     expect(Object.keys(stateOf(data))).toEqual(Object.keys(wanted));
   });
@@ -118,8 +98,8 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const data = later();
     const before = stateOf(data);
     const there = existsSync(join(data, only));
-    succeeded(await restore(layout, data, { ONLY: only, CONFIRM: there ? `data/${only}` : "" }));
-    const kept = there ? [aside(data)] : [];
+    restored(await restore(layout, data, { ONLY: only, CONFIRM: there ? `data/${only}` : "" }));
+    const kept = there ? [asideIn(data)] : [];
     const top = only.split("/")[0] ?? "";
     // The other name of the file is another file now.
     const alone = (state: ReturnType<typeof stateOf>) => JSON.parse(JSON.stringify(state).replaceAll(/ \d"/g, '"')) as typeof state;
@@ -132,7 +112,7 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
 
   test("makes a file of its own of another name of a file that is not in it", async () => {
     const data = temporaryDirectory("empty", USER);
-    succeeded(await restore(layout, data, { ONLY: "same" }));
+    restored(await restore(layout, data, { ONLY: "same" }));
     expect(readdirSync(data)).toEqual(["same"]);
     const { mode, mtimeMs, nlink } = statSync(join(data, "same"));
     expect([readFileSync(join(data, "same"), "utf8"), mode & 0o777, mtimeMs, nlink]).toEqual(["plain", 0o644, 1_000_000_000_000, 1]);
@@ -141,10 +121,10 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
   test("goes to a directory beside while the application writes", async () => {
     const data = later();
     const writer = await startProcess({ command: "sh", args: ["-c", 'while :; do date >>"$0/ticker"; sleep 0.1; done', data], uid: USER });
-    succeeded(await restore(layout, data, { INTO: "look" }));
+    restored(await restore(layout, data, { INTO: "look" }));
     expect(stateOf(join(data, "look"))).toEqual(wanted);
-    expect(failed(await restore(layout, data, { INTO: "look" }))).toBe("INTO must name a directory that is new or empty, but /source/data/look is not");
-    succeeded(await restore(layout, data, { INTO: "look2", ONLY: "many/6" }));
+    expect(refused(await restore(layout, data, { INTO: "look" }))).toBe("INTO must name a directory that is new or empty, but /source/data/look is not");
+    restored(await restore(layout, data, { INTO: "look2", ONLY: "many/6" }));
     expect(stateOf(join(data, "look2", "many/6"))).toEqual(stateOf(join(data, "look", "many/6")));
     expect(readdirSync(join(data, "look2"))).toEqual(["many"]);
     await writer.stop("SIGKILL");
@@ -154,9 +134,9 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const data = later();
     const before = stateOf(data);
     for (const CONFIRM of ["", "files-backup", "data/plain.txt"]) {
-      expect(failed(await restore(layout, data, { CONFIRM }))).toBe('the target is not empty, and nothing was changed; to replace it, set CONFIRM to "data"');
+      expect(refused(await restore(layout, data, { CONFIRM }))).toBe('the target is not empty, and nothing was changed; to replace it, set CONFIRM to "data"');
     }
-    expect(failed(await restore(layout, data, { ONLY: "secret", CONFIRM: "data" }))).toMatch(/set CONFIRM to "data\/secret"$/);
+    expect(refused(await restore(layout, data, { ONLY: "secret", CONFIRM: "data" }))).toMatch(/set CONFIRM to "data\/secret"$/);
     const { plan, ok } = await restore(layout, data, { DRY_RUN: "true" });
     expect([ok, plan]).toEqual([
       true,
@@ -175,7 +155,7 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const writer = await startProcess({ command: "sh", args: ["-c", 'while :; do date >>"$0/ticker"; sleep 0.5; done', data], uid: USER });
     await waitFor(() => existsSync(join(data, "ticker")), "the writer");
     const before = stateOf(data);
-    expect(failed(await restore(layout, data, { CONFIRM: "data" }))).toBe(`something writes to /source/data: ${STOP}; nothing was changed`);
+    expect(refused(await restore(layout, data, { CONFIRM: "data" }))).toBe(`something writes to /source/data: ${STOP}; nothing was changed`);
     await writer.stop("SIGKILL");
     expect(without(stateOf(data), "ticker")).toEqual(without(before, "ticker"));
   });
@@ -184,10 +164,10 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const data = later();
     symlinkSync("/etc", join(data, "many"));
     const before = stateOf(data);
-    expect(failed(await restore(layout, data, { ONLY: "none" }))).toBe('there is no "none" in the generation');
-    expect(failed(await restore(layout, data, { ONLY: "../x" }))).toBe('ONLY must be a path below the tree\'s root, but is "../x"');
-    expect(failed(await restore(layout, data, { SOURCE: "mail" }))).toBe('SOURCE must be one of data, but is "mail"');
-    expect(failed(await restore(layout, data, { ONLY: "many/6/6.txt" }))).toBe(
+    expect(refused(await restore(layout, data, { ONLY: "none" }))).toBe('there is no "none" in the generation');
+    expect(refused(await restore(layout, data, { ONLY: "../x" }))).toBe('ONLY must be a path below the tree\'s root, but is "../x"');
+    expect(refused(await restore(layout, data, { SOURCE: "mail" }))).toBe('SOURCE must be one of data, but is "mail"');
+    expect(refused(await restore(layout, data, { ONLY: "many/6/6.txt" }))).toBe(
       "/source/data/many is not a directory, and many/6/6.txt belongs into it",
     );
     expect(stateOf(data)).toEqual(before);
@@ -197,12 +177,12 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const small = temporaryDirectory("small");
     mountTmpfs(small, 4 * MIB);
     chownSync(small, USER, USER);
-    expect(failed(await restore(layout, small))).toMatch(/^\/source\/data has 4\.0 MiB free, and 5\.4 MiB are written beside what is there: /);
+    expect(refused(await restore(layout, small))).toMatch(/^\/source\/data has 4\.0 MiB free, and 5\.4 MiB are written beside what is there: /);
     expect(readdirSync(small)).toEqual([]);
     const data = later();
     chownTree(data, 0);
     const before = stateOf(data);
-    expect(failed(await restore(layout, data, { CONFIRM: "data" }))).toBe(
+    expect(refused(await restore(layout, data, { CONFIRM: "data" }))).toBe(
       "/source/data (owner 0:0, mode 755) cannot be replaced by uid 1000, gid 1000: let the restore run as its owner (the backup's 'restore: { runAs }')",
     );
     expect(stateOf(data)).toEqual(before);
@@ -235,7 +215,7 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     const lock = readdirSync(generationsDirectory(json, target)).find((name) => name.startsWith(".lock.")) ?? "";
     rmSync(join(generationsDirectory(json, target), lock));
     expect((await start().done).ok).toBe(true);
-    expect(without(stateOf(data), aside(data))).toEqual(before);
+    expect(without(stateOf(data), asideIn(data))).toEqual(before);
   });
 });
 
@@ -252,10 +232,10 @@ test("what the backup leaves out stays in the root, and a restore's leavings are
   const first = await backUp(json, { data }, target);
   appendFileSync(join(data, "kept"), "changed");
   const env = { GENERATION: "newest", CONFIRM: "data" };
-  succeeded(await runRestore(json, target, { volumes: { data }, env }));
-  expect(readdirSync(data).sort()).toEqual([aside(data), "app.log", "cache", "d", "kept", "lost+found"]);
+  restored(await runRestore(json, target, { volumes: { data }, env }));
+  expect(readdirSync(data).sort()).toEqual([asideIn(data), "app.log", "cache", "d", "kept", "lost+found"]);
   expect(readdirSync(join(data, "d"))).toEqual(["file"]);
-  expect(readdirSync(join(data, aside(data), "d")).sort()).toEqual(["file", "inner.log"]);
+  expect(readdirSync(join(data, asideIn(data), "d")).sort()).toEqual(["file", "inner.log"]);
   const second = await backUp(json, { data }, target);
   // The root's own time is another.
   const facts = ({ manifest }: FoundGeneration): object => ({ ...(manifest.fingerprint.data as object), attributes: "" });
@@ -281,13 +261,13 @@ describe("of several trees", () => {
     const change = (): void => Object.values(volumes).forEach((root) => writeFileSync(join(root, "file"), "changed"));
     const go = (env: Chosen) => runRestore(json, target, { volumes, env: { GENERATION: "newest", ...env } });
     change();
-    expect(failed(await go({}))).toMatch(/set CONFIRM to "data,mail"$/);
-    expect(failed(await go({ ONLY: "file" }))).toBe("ONLY needs SOURCE, one of data, mail");
-    succeeded(await go({ SOURCE: "mail", CONFIRM: "mail" }));
+    expect(refused(await go({}))).toMatch(/set CONFIRM to "data,mail"$/);
+    expect(refused(await go({ ONLY: "file" }))).toBe("ONLY needs SOURCE, one of data, mail");
+    restored(await go({ SOURCE: "mail", CONFIRM: "mail" }));
     expect([content("data"), content("mail")]).toEqual(["changed", "mail"]);
-    rmSync(join(volumes.mail, aside(volumes.mail)), { recursive: true });
+    rmSync(join(volumes.mail, asideIn(volumes.mail)), { recursive: true });
     change();
-    succeeded(await go({ CONFIRM: "data,mail" }));
+    restored(await go({ CONFIRM: "data,mail" }));
     expect([content("data"), content("mail")]).toEqual(["data", "mail"]);
   });
 
@@ -299,7 +279,7 @@ describe("of several trees", () => {
     mkdirSync(join(volumes.mail, "of root"));
     writeFileSync(join(volumes.mail, "of root", "x"), "x");
     const env = { GENERATION: "newest", CONFIRM: "data,mail" };
-    expect(failed(await runRestore(json, target, { volumes, env }))).toMatch(/^\/source\/mail\/of root \(owner 0:0, mode 755\) cannot be replaced/);
+    expect(refused(await runRestore(json, target, { volumes, env }))).toMatch(/^\/source\/mail\/of root \(owner 0:0, mode 755\) cannot be replaced/);
     expect(readFileSync(join(volumes.data, "file"), "utf8")).toBe("changed");
   });
 });
@@ -308,7 +288,7 @@ test.each(LAYOUTS)("of a generation that is not what its fingerprint says, nothi
   const data = later();
   const before = stateOf(data);
   const manifest: Forgery["manifest"] = ({ fingerprint, ...rest }) => ({ ...rest, fingerprint: { data: { ...(fingerprint.data as object), bytes: 7 } } });
-  expect(failed(await restore(layout, data, { CONFIRM: "data" }, jsonOf[layout], { manifest }))).toMatch(
+  expect(refused(await restore(layout, data, { CONFIRM: "data" }, jsonOf[layout], { manifest }))).toMatch(
     /^what came back is not what was backed up: data: bytes is \d+, but was 7$/,
   );
   expect(stateOf(data)).toEqual(before);
@@ -323,7 +303,7 @@ test("of a damaged tree nothing is restored", async () => {
   const { target, generation: forged } = forge(json, generation);
   writeFileSync(join(forged.path, "data", "many", "3", "101.txt"), "damaged");
   const env = { GENERATION: "newest", CONFIRM: "data" };
-  expect(failed(await runRestore(json, target, { volumes: { data }, env }))).toMatch(/^many\/3\/101\.txt is damaged: /);
+  expect(refused(await runRestore(json, target, { volumes: { data }, env }))).toMatch(/^many\/3\/101\.txt is damaged: /);
   expect(stateOf(data)).toEqual(before);
 });
 

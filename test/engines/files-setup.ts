@@ -5,6 +5,7 @@ import { FileBackup, type FileBackupProps } from "../../constructs/backup";
 import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
 import { Retention } from "../../lib/retention";
 import { Schedule } from "../../lib/schedule";
+import { forge, type DrillResult, type Forgery, runDrill } from "../helpers/drill";
 import { runCronJob } from "../helpers/pod";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, temporaryDirectory } from "../helpers/process";
@@ -71,4 +72,31 @@ export async function backUp(json: string, volumes: { readonly [claim: string]: 
   const generation = generationsOn(json, target).at(-1);
   if (!ok || generation === undefined) throw new Error(logs.runner);
   return generation;
+}
+
+/** The tree of {@link manifoldTree} backed up in each layout, before the tests of a file. */
+export function backedUpLayouts(): BackedUpLayouts {
+  const jsonOf = { archive: synthesise(), "hard-linked": synthesise({ layout: "hard-linked" }) };
+  const generationOf = new Map<Layout, FoundGeneration>();
+  beforeAll(async () => {
+    const data = manifoldTree();
+    for (const layout of LAYOUTS) generationOf.set(layout, await backUp(jsonOf[layout], { data }));
+  });
+  const generation = (layout: Layout): FoundGeneration => {
+    const found = generationOf.get(layout);
+    if (found === undefined) throw new Error(`there is no generation with the layout ${layout}`);
+    return found;
+  };
+  return {
+    jsonOf,
+    generation,
+    drill: (layout, forgery = {}, json = jsonOf[layout]) => runDrill(json, forge(json, generation(layout), forgery).target),
+  };
+}
+
+export interface BackedUpLayouts {
+  readonly jsonOf: { readonly [layout in Layout]: string };
+  generation(this: void, layout: Layout): FoundGeneration;
+  /** Drills a copy of a layout's generation, forged. */
+  drill(this: void, layout: Layout, forgery?: Forgery, json?: string): Promise<DrillResult>;
 }

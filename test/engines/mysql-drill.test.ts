@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
-  addForged, cut, decompressed, DRILL_ROUNDS, flip, forge, overwrite, proven, red, runDrill, TWENTIETHS, withoutLastByte, type DrillResult, type Forgery,
+  addForged, cut, decompressed, DRILL_ROUNDS, flip, forge, overwrite, proven, red, redInPairs, runDrill, TWENTIETHS, withoutLastByte, type DrillResult, type Forgery,
 } from "../helpers/drill";
 import type { CronJobOptions } from "../helpers/pod";
 import { generationsOn, settingsOf, type FoundGeneration } from "../helpers/pod/target";
@@ -26,17 +26,6 @@ afterAll(() => server?.stop("SIGKILL"));
 const drill = (forgery: Forgery = {}, synthesised = json, options: CronJobOptions = {}): Promise<DrillResult> =>
   runDrill(synthesised, forge(synthesised, generation, forgery).target, { images, ...options });
 const reason = async (forgery: Forgery, synthesised = json): Promise<string> => red(await drill(forgery, synthesised));
-
-/** Two at a time: this machine has as many processors. */
-async function reasons(forgeries: readonly Forgery[]): Promise<readonly string[]> {
-  const found: string[] = [];
-  const next = forgeries.entries();
-  const one = async (): Promise<void> => {
-    for (const [index, forgery] of next) found[index] = await reason(forgery);
-  };
-  await Promise.all([one(), one()]);
-  return found;
-}
 
 /** The dump of `app` with its text changed. @throws Error where nothing was */
 const edited = (change: (dump: string) => string): Forgery => ({
@@ -104,7 +93,7 @@ describe("is red where", () => {
 
   test("the dump is damaged at any twentieth, with the hashes that it should have", async () => {
     const damages = TWENTIETHS.flatMap((at) => [overwrite(at), flip(at)]);
-    for (const found of await reasons(damages.map((damage) => ({ change: { [APP]: damage } })))) {
+    for (const found of await redInPairs(damages.map((damage) => ({ change: { [APP]: damage } })), drill)) {
       expect(found).toMatch(/^app: /);
     }
   });

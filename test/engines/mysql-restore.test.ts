@@ -1,4 +1,4 @@
-import { addForged, cut, decompressed, forge, type RestoreResult } from "../helpers/drill";
+import { addForged, cut, decompressed, forge, refused, restored } from "../helpers/drill";
 import { generationsOn, type FoundGeneration } from "../helpers/pod/target";
 import { MariaDb } from "../helpers/servers/mariadb";
 import { addRestorer, backUp, contentOf, fill, ODD, RESTORER, restoreFrom, succeeded, synthesise } from "./mysql-setup";
@@ -13,15 +13,6 @@ let before: { readonly [database: string]: unknown };
 const everything = (): typeof before => Object.fromEntries(["app", ODD, "hollow"].map((name) => [name, contentOf(server, name)]));
 const databases = (): readonly string[] => server.sql("SHOW DATABASES").split("\n").sort();
 const target = (): string => forge(json, generation).target;
-const done = ({ ok, logs, ...rest }: RestoreResult): Omit<RestoreResult, "ok"> => {
-  if (!ok) throw new Error(JSON.stringify(logs, undefined, 2));
-  return { logs, ...rest };
-};
-const refused = ({ ok, exitCodes, failure, logs }: RestoreResult): string => {
-  if (ok || exitCodes.runner !== 1 || failure === "") throw new Error(JSON.stringify(logs, undefined, 2));
-  return failure;
-};
-
 beforeAll(async () => {
   server = await MariaDb.start({ args: ["--local-infile=0", "--event-scheduler=OFF"] });
   fill(server);
@@ -36,10 +27,11 @@ describe("all databases", () => {
   test("a dry run prints the plan, and changes nothing", async () => {
     server.sql("DELETE FROM child", "app");
     const changed = everything();
-    const { plan, logs } = done(await restoreFrom(json, target(), { GENERATION: "newest", DRY_RUN: "true" }));
-    expect(plan.join("\n")).toMatch(/restore the 1\d tables of app, 3\d{3} rows, into the new database app_restoring_\d{14}, and compare them/);
-    expect(plan.join("\n")).toMatch(/then drop what is there now, with all that is in it: .*app/);
-    expect(logs.runner).toContain(SERVER);
+    const dry = await restoreFrom(json, target(), { GENERATION: "newest", DRY_RUN: "true" });
+    expect(restored(dry)).toContain(SERVER);
+    const plan = dry.plan.join("\n");
+    expect(plan).toMatch(/restore the 1\d tables of app, 3\d{3} rows, into the new database app_restoring_\d{14}, and compare them/);
+    expect(plan).toMatch(/then drop what is there now, with all that is in it: .*app/);
     expect(everything()).toEqual(changed);
   });
 
@@ -61,7 +53,7 @@ describe("all databases", () => {
     server.sql("DROP DATABASE hollow; DROP USER 'o''brien'@'%'; DROP ROLE reader");
     const others = databases();
     const on = target();
-    done(await restoreFrom(json, on, { GENERATION: "newest", CONFIRM: SERVER }));
+    restored(await restoreFrom(json, on, { GENERATION: "newest", CONFIRM: SERVER }));
     expect(everything()).toEqual(before);
     expect(databases()).toEqual([...others, "hollow"].sort());
     expect(server.sql("SHOW GRANTS FOR 'o''brien'@'%'")).toContain("GRANT `reader`");
@@ -71,7 +63,7 @@ describe("all databases", () => {
 
   test("come back to a server that has nothing, without a confirmation", async () => {
     for (const name of ["app", ODD, "hollow"]) server.sql(`DROP DATABASE \`${name.replaceAll("`", "``")}\``);
-    done(await restoreFrom(json, target(), { GENERATION: "newest" }));
+    restored(await restoreFrom(json, target(), { GENERATION: "newest" }));
     expect(everything()).toEqual(before);
   });
 });
@@ -83,15 +75,15 @@ describe("one database", () => {
     const odd = contentOf(server, ODD);
     const env = { GENERATION: "newest", DATABASE: "app" };
     expect(refused(await restoreFrom(json, target(), { ...env, CONFIRM: SERVER }))).toContain("app");
-    done(await restoreFrom(json, target(), { ...env, CONFIRM: "app" }));
+    restored(await restoreFrom(json, target(), { ...env, CONFIRM: "app" }));
     expect(contentOf(server, "app")).toEqual(before.app);
     expect(contentOf(server, ODD)).toEqual(odd);
-    done(await restoreFrom(json, target(), { GENERATION: "newest", DATABASE: ODD, CONFIRM: ODD }));
+    restored(await restoreFrom(json, target(), { GENERATION: "newest", DATABASE: ODD, CONFIRM: ODD }));
     expect(everything()).toEqual(before);
   });
 
   test("comes back beside the other under another name", async () => {
-    done(await restoreFrom(json, target(), { GENERATION: "newest", DATABASE: ODD, INTO: "look" }));
+    restored(await restoreFrom(json, target(), { GENERATION: "newest", DATABASE: ODD, INTO: "look" }));
     expect(server.sql("SELECT a FROM look.t ORDER BY a")).toBe("1\n2");
     expect(everything()).toEqual(before);
     server.sql("DROP DATABASE look");
@@ -107,7 +99,7 @@ describe("one database", () => {
 
   test("one table comes back in a database of its own", async () => {
     const there = databases();
-    done(await restoreFrom(json, target(), { GENERATION: "newest", DATABASE: "app", TABLE: "child" }));
+    restored(await restoreFrom(json, target(), { GENERATION: "newest", DATABASE: "app", TABLE: "child" }));
     const [made = ""] = databases().filter((name) => !there.includes(name));
     expect(made).toMatch(/^app_restored_\d{14}$/);
     expect(server.sql("CHECKSUM TABLE child", made).split("\t")[1]).toBe(server.sql("CHECKSUM TABLE child", "app").split("\t")[1]);

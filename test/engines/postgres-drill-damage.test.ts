@@ -1,4 +1,4 @@
-import { cut, decompressed, flip, forge, overwrite, red, runDrill, TWENTIETHS, withoutLastByte } from "../helpers/drill";
+import { cut, decompressed, flip, forge, overwrite, redInPairs, runDrill, TWENTIETHS, withoutLastByte } from "../helpers/drill";
 import type { FoundGeneration } from "../helpers/pod/target";
 import { Postgres } from "../helpers/servers/postgres";
 import { backUp, fillShop, SHOP_ONLY, succeeded, synthesise } from "./postgres-setup";
@@ -17,16 +17,9 @@ afterAll(() => server?.stop());
 
 test("damage at every twentieth of a dump is red, though all hashes are right", async () => {
   const damages = TWENTIETHS.flatMap((at) => [overwrite(at), decompressed(cut(at))]);
-  const all = [...damages, withoutLastByte, decompressed(withoutLastByte), flip(0.37)].values();
-  const reasons: string[] = [];
-  // Two at a time, as much of each is waiting.
-  await Promise.all(
-    [1, 2].map(async () => {
-      for (const damage of all) {
-        const { target } = forge(json, generation, { change: { "databases/shop.dump.zst": damage } });
-        reasons.push(red(await runDrill(json, target)));
-      }
-    }),
+  const all = [...damages, withoutLastByte, decompressed(withoutLastByte), flip(0.37)];
+  const reasons = await redInPairs(all, (damage) =>
+    runDrill(json, forge(json, generation, { change: { "databases/shop.dump.zst": damage } }).target),
   );
   expect(reasons).toHaveLength(43);
   for (const reason of reasons) expect(reason).toMatch(/^(databases\/shop\.dump\.zst is damaged: |restore failed: )/);

@@ -3,9 +3,8 @@ import { addForged, cut, decompressed, flip, forge, overwrite, proven, red, runD
 import type { FoundGeneration } from "../helpers/pod/target";
 import { temporaryDirectory } from "../helpers/process";
 import { makeBlocks, Prometheus } from "../helpers/servers/prometheus";
-import { backUp, MADE, succeeded, synthesise } from "./prometheus-setup";
+import { ARCHIVE, backUp, MADE, succeeded, synthesise } from "./prometheus-setup";
 
-const SNAPSHOT = "snapshot.tar.zst";
 const json = synthesise();
 let generation: FoundGeneration;
 
@@ -42,13 +41,13 @@ test("asks what it is told to", async () => {
 
 describe("is red where", () => {
   test("the snapshot is damaged at any twentieth, though the manifest has its hash", async () => {
-    for (const at of TWENTIETHS) expect(await reason({ change: { [SNAPSHOT]: overwrite(at) } })).not.toBe("");
+    for (const at of TWENTIETHS) expect(await reason({ change: { [ARCHIVE]: overwrite(at) } })).not.toBe("");
   });
 
   test.each<[string, Forgery]>([
-    ["half of it is missing", { change: { [SNAPSHOT]: decompressed(cut(0.5)) } }],
-    ["it is empty", { change: { [SNAPSHOT]: decompressed(() => Buffer.alloc(0)) } }],
-    ["one bit is flipped", { change: { [SNAPSHOT]: flip(0.4) } }],
+    ["half of it is missing", { change: { [ARCHIVE]: decompressed(cut(0.5)) } }],
+    ["it is empty", { change: { [ARCHIVE]: decompressed(() => Buffer.alloc(0)) } }],
+    ["one bit is flipped", { change: { [ARCHIVE]: flip(0.4) } }],
     ["it is from two months ago", { hoursOlder: 24 * 60 }],
   ])("%s", async (_, forgery) => {
     expect(await reason(forgery)).not.toBe("");
@@ -56,7 +55,7 @@ describe("is red where", () => {
 
   test("the newest generation is damaged, though an older one restores", async () => {
     const { target } = forge(json, generation, { hoursOlder: 1 });
-    addForged(json, target, generation, { change: { [SNAPSHOT]: cut(0.5) } });
+    addForged(json, target, generation, { change: { [ARCHIVE]: cut(0.5) } });
     expect(red(await runDrill(json, target, { jobName }))).toContain("damaged");
   });
 });

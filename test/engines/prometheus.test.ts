@@ -16,27 +16,13 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { readBlocks } from "../../lib/runtime/tsdb-blocks";
 import { startCronJob } from "../helpers/pod";
+import { failure } from "../helpers/pod/backup";
 import { generationsDirectory, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, run, temporaryDirectory, waitFor } from "../helpers/process";
 import { makeBlocks, Prometheus, PROMETHEUS_PORT, PROMETHEUS_UID, promtool } from "../helpers/servers/prometheus";
-import { backUp, type Backup, MADE, optionsFor, succeeded, synthesise } from "./prometheus-setup";
+import { backUp, type Backup, MADE, optionsFor, succeeded, synthesise, unpack } from "./prometheus-setup";
 
 const RESTORED_PORT = 9092;
-
-/** The reason of a failed run, after which nothing is on the target. */
-function failure({ exitCodes, logs, generations }: Backup): string {
-  expect({ code: exitCodes.runner, generations }).toEqual({ code: 1, generations: [] });
-  const reasons = (logs.runner ?? "").split("\n").filter((line) => line.includes("backup failed: "));
-  expect(reasons).toHaveLength(1);
-  return (reasons[0] ?? "").replace(/^.*backup failed: /, "");
-}
-
-/** What a snapshot's archive holds, unpacked by other means. */
-async function unpack({ path }: FoundGeneration): Promise<string> {
-  const directory = temporaryDirectory("restored");
-  await run("sh", ["-ec", `zstd -q -dc '${join(path, "snapshot.tar.zst")}' | tar -x -C '${directory}'`]);
-  return directory;
-}
 
 const snapshotsIn = (data: string): readonly string[] => (existsSync(join(data, "snapshots")) ? readdirSync(join(data, "snapshots")) : []);
 const blocksIn = (data: string): readonly string[] =>

@@ -1,4 +1,4 @@
-import { addForged, cut, decompressed, forge, runRestore, type RestoreResult } from "../helpers/drill";
+import { addForged, cut, decompressed, forge, refused, restored, runRestore, type RestoreResult } from "../helpers/drill";
 import { generationsOn, type FoundGeneration } from "../helpers/pod/target";
 import type { Redis } from "../helpers/servers/redis";
 import { backUp, fill, POD, start, succeeded, synthesise } from "./redis-setup";
@@ -14,13 +14,6 @@ const digest = (): string => server.pipe(["DEBUG DIGEST"]).trim();
 const restore = (target: string, env: { readonly [name: string]: string }): Promise<RestoreResult> =>
   runRestore(json, target, { ...POD, env: { GENERATION: "newest", ...env } });
 const target = (): string => forge(json, generation).target;
-const refused = ({ ok, exitCodes, failure, logs }: RestoreResult): string => {
-  if (ok || exitCodes.runner !== 1 || failure === "") throw new Error(JSON.stringify(logs, undefined, 2));
-  return failure;
-};
-const done = ({ ok, logs }: RestoreResult): void => {
-  if (!ok) throw new Error(JSON.stringify(logs, undefined, 2));
-};
 
 describe.each([["no"], ["yes"]])("a server with appendonly %s", (appendonly) => {
   beforeAll(async () => {
@@ -37,9 +30,8 @@ describe.each([["no"], ["yes"]])("a server with appendonly %s", (appendonly) => 
     server.pipe(["SET extra v", "DEL h"]);
     const changed = digest();
     const result = await restore(target(), { DRY_RUN: "true" });
-    done(result);
     expect(result.plan.join("\n")).toMatch(/back up what is there first/);
-    expect(result.logs.runner).toContain(`without DRY_RUN it needs CONFIRM="${ADDRESS}"`);
+    expect(restored(result)).toContain(`without DRY_RUN it needs CONFIRM="${ADDRESS}"`);
     expect(digest()).toBe(changed);
   });
 
@@ -53,7 +45,7 @@ describe.each([["no"], ["yes"]])("a server with appendonly %s", (appendonly) => 
 
   test("has every key, value and function again, after a backup of what it had, and keeps them when it is started again", async () => {
     const on = target();
-    done(await restore(on, { CONFIRM: ADDRESS }));
+    restored(await restore(on, { CONFIRM: ADDRESS }));
     expect(digest()).toBe(before);
     expect(server.pipe(["FCALL f 0"]).trim()).toBe("1");
     expect(server.pipe(["EXISTS extra"]).trim()).toBe("0");
@@ -67,7 +59,7 @@ describe.each([["no"], ["yes"]])("a server with appendonly %s", (appendonly) => 
 
   test("takes it without a confirmation where it has nothing", async () => {
     server.pipe(["FLUSHALL", "FUNCTION FLUSH"]);
-    done(await restore(target(), {}));
+    restored(await restore(target(), {}));
     expect(digest()).toBe(before);
   });
 

@@ -12,6 +12,7 @@ import {
   overwrite,
   proven,
   red,
+  redInPairs,
   runDrill,
   TWENTIETHS,
   withoutLastByte,
@@ -34,17 +35,6 @@ beforeAll(async () => {
 const drill = (forgery: Forgery, settings = json): ReturnType<typeof runDrill> =>
   runDrill(settings, forge(settings, generation, forgery, "backup").target, { backup: "backup" });
 const reason = async (forgery: Forgery, settings = json): Promise<string> => red(await drill(forgery, settings));
-
-/** Reasons of many red drills, two at a time, as most of each is waiting. */
-async function reasons(forgeries: readonly Forgery[]): Promise<readonly string[]> {
-  const found: string[] = [];
-  const next = forgeries.entries();
-  const one = async (): Promise<void> => {
-    for (const [index, forgery] of next) found[index] = await reason(forgery);
-  };
-  await Promise.all([one(), one()]);
-  return found;
-}
 
 /**
  * Another database in the place of the one that was backed up, or the same after a script.
@@ -87,7 +77,7 @@ describe("is red, though all hashes of the files are right, when", () => {
   test("the stored database is damaged, at every twentieth of it", async () => {
     const damages = TWENTIETHS.flatMap((at) => [overwrite(at), decompressed(cut(at)), decompressed(overwrite(at))]);
     const all = [...damages, cut(0.5), decompressed(withoutLastByte), flip(0.37), decompressed(flip(0.61))];
-    for (const found of await reasons(all.map((damage) => ({ change: { [STORED]: damage } })))) {
+    for (const found of await redInPairs(all.map((damage) => ({ change: { [STORED]: damage } })), drill)) {
       expect(found).toMatch(/^db\.sqlite3\.zst is damaged: |^what came back is not what was backed up: the database: .*sha256 is "/);
     }
   });
@@ -96,7 +86,7 @@ describe("is red, though all hashes of the files are right, when", () => {
     const damages = TWENTIETHS.flatMap((at) => [overwrite(at), decompressed(cut(at)), decompressed(overwrite(at))]);
     const all = [...damages, decompressed(withoutLastByte), decompressed(flip(0.41))];
     const expected = /^files\.tar\.zst is damaged: |^the archive |^what came back is not what was backed up: the side files: |damaged|the stored tree has/;
-    for (const found of await reasons(all.map((damage) => ({ change: { [FILES]: damage } })))) expect(found).toMatch(expected);
+    for (const found of await redInPairs(all.map((damage) => ({ change: { [FILES]: damage } })), drill)) expect(found).toMatch(expected);
   });
 
   test.each<[string, string, RegExp]>([

@@ -1,12 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { forge, proven, runDrill, runRestore, type CompanionOptions, type RestoreResult } from "../helpers/drill";
+import { forge, proven, runDrill, refused, restored, runRestore, type CompanionOptions } from "../helpers/drill";
 import { startCronJob } from "../helpers/pod";
 import { generationsDirectory, makeTarget, mountTmpfs, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, temporaryDirectory, waitFor } from "../helpers/process";
 import { application, startApplication } from "../helpers/sqlite-application";
-import { partOf, stateOf, without } from "../helpers/tree-state";
+import { asideIn, partOf, stateOf, without } from "../helpers/tree-state";
 import { backUp, DATABASE, synthesise, USER, vault } from "./sqlite-setup";
 
 const json = synthesise();
@@ -42,26 +42,6 @@ function restore(volume: string, env: NonNullable<CompanionOptions["env"]> = {},
   return runRestore(settings, target, { backup: "backup", volumes: { "app-data": volume }, env: chosen, ...rest });
 }
 
-/** What a restore that succeeded printed. @throws with its log where it did not */
-function succeeded({ ok, logs }: RestoreResult): string {
-  if (!ok) throw new Error(logs.runner);
-  return logs.runner ?? "";
-}
-
-/** The reason of a restore that failed. */
-function failed({ exitCodes, failure, logs }: RestoreResult): string {
-  if (exitCodes.runner !== 1 || failure === "") throw new Error(logs.runner);
-  return failure;
-}
-
-/** Where what was replaced is. */
-function aside(volume: string): string {
-  const [found, ...more] = readdirSync(volume).filter((name) => name.startsWith(".cdktf-backup-"));
-  expect(found).toMatch(/^\.cdktf-backup-replaced-\d{8}T\d{6}Z$/);
-  expect(more).toEqual([]);
-  return found ?? "";
-}
-
 /** Everything else in a volume is as it was backed up. */
 function expectRestored(volume: string, ...more: readonly string[]): void {
   const found = without(stateOf(volume), ...readdirSync(volume).filter((name) => name.startsWith(".cdktf-backup-")), ...more);
@@ -87,8 +67,8 @@ describe("a restore", () => {
     const volume = await later();
     const before = stateOf(volume);
     expect(Object.keys(before)).toContain(`${DATABASE}-wal`);
-    const log = succeeded(await restore(volume, { CONFIRM: DATABASE }));
-    const kept = aside(volume);
+    const log = restored(await restore(volume, { CONFIRM: DATABASE }));
+    const kept = asideIn(volume);
     expect(readdirSync(join(volume, kept)).sort()).toEqual(
       ["attachments", "config.json", DATABASE, `${DATABASE}-shm`, `${DATABASE}-wal`, "rsa_key.pem"].sort(),
     );
@@ -103,7 +83,7 @@ describe("a restore", () => {
 
   test("is not undone by the application that starts then", async () => {
     const volume = await later();
-    succeeded(await restore(volume, { CONFIRM: DATABASE }));
+    restored(await restore(volume, { CONFIRM: DATABASE }));
     await application(join(volume, DATABASE), `if (all("SELECT * FROM item").length !== 2000) throw new Error("undone"); sql("DELETE FROM owner")`);
     expect(shell(`sqlite3 '${join(volume, DATABASE)}' 'PRAGMA integrity_check; SELECT count(*) FROM item'`)).toBe("ok\n2000\n");
   });
@@ -113,9 +93,9 @@ describe("a restore", () => {
     const { target } = forge(json, generation, {}, "backup");
     const volumes = { "app-data": volume };
     const env = { CONFIRM: DATABASE };
-    expect(failed(await runRestore(json, target, { backup: "backup", volumes, env }))).toMatch(/^no drill has proven any generation; set GENERATION/);
+    expect(refused(await runRestore(json, target, { backup: "backup", volumes, env }))).toMatch(/^no drill has proven any generation; set GENERATION/);
     proven(await runDrill(json, target, { backup: "backup" }));
-    succeeded(await runRestore(json, target, { backup: "backup", volumes, env }));
+    restored(await runRestore(json, target, { backup: "backup", volumes, env }));
     expectRestored(volume);
   });
 
@@ -124,21 +104,21 @@ describe("a restore", () => {
     ["a rollback journal that is kept", `sql("PRAGMA journal_mode = persist; INSERT INTO owner VALUES (9, 'late')")`],
   ])("moves %s away with its database", async (_, script) => {
     const volume = await later(script);
-    succeeded(await restore(volume, { CONFIRM: DATABASE }));
+    restored(await restore(volume, { CONFIRM: DATABASE }));
     expectRestored(volume);
-    expect(readdirSync(join(volume, aside(volume)))).toContain(`${DATABASE}-journal`);
+    expect(readdirSync(join(volume, asideIn(volume)))).toContain(`${DATABASE}-journal`);
   });
 
   test("takes a log that was left without its database away", async () => {
     const volume = await later();
     rmSync(join(volume, DATABASE));
-    succeeded(await restore(volume, { CONFIRM: DATABASE }));
+    restored(await restore(volume, { CONFIRM: DATABASE }));
     expectRestored(volume);
   });
 
   test("needs no word to restore to an empty volume", async () => {
     const volume = temporaryDirectory("empty", USER);
-    const log = succeeded(await restore(volume));
+    const log = restored(await restore(volume));
     expect(log).not.toContain("keep what is there");
     expectRestored(volume);
     const { mode, uid, gid } = statSync(join(volume, DATABASE));
@@ -148,7 +128,7 @@ describe("a restore", () => {
   test("replaces a database that is damaged beyond reading", async () => {
     const volume = await later("");
     writeFileSync(join(volume, DATABASE), "not a database any more".repeat(1000));
-    const log = succeeded(await restore(volume, { CONFIRM: DATABASE }));
+    const log = restored(await restore(volume, { CONFIRM: DATABASE }));
     expect(log).toContain(
       `plan: whether an application uses /source/data/${DATABASE} cannot be told (file is not a database): make sure that none does`,
     );
@@ -158,7 +138,7 @@ describe("a restore", () => {
   test("gives the database the mode and the group of the one that it replaces", async () => {
     const volume = await later();
     chmodSync(join(volume, DATABASE), 0o640);
-    succeeded(await restore(volume, { CONFIRM: DATABASE }));
+    restored(await restore(volume, { CONFIRM: DATABASE }));
     expect(statSync(join(volume, DATABASE)).mode & 0o777).toBe(0o640);
   });
 
@@ -176,7 +156,7 @@ describe("a restore", () => {
     await backUp(deep, volume, target);
     const empty = temporaryDirectory("empty", USER);
     const volumes = { "app-data": empty };
-    succeeded(await runRestore(deep, target, { backup: "backup", volumes, env: { GENERATION: "newest" } }));
+    restored(await runRestore(deep, target, { backup: "backup", volumes, env: { GENERATION: "newest" } }));
     expect(readFileSync(join(empty, "app/keys/one"), "utf8") + readFileSync(join(empty, "etc/app.conf"), "utf8")).toBe("1conf");
     expect(shell(`sqlite3 '${join(empty, "app/data/db.sqlite3")}' 'SELECT a FROM t'`)).toBe("1\n");
   });
@@ -186,12 +166,12 @@ describe("a part", () => {
   test("the database alone", async () => {
     const volume = await later();
     const before = stateOf(volume);
-    succeeded(await restore(volume, { ONLY: DATABASE, CONFIRM: DATABASE }));
+    restored(await restore(volume, { ONLY: DATABASE, CONFIRM: DATABASE }));
     expect(dumpOf(join(volume, DATABASE))).toBe(dump);
     const found = stateOf(volume);
     const database = [DATABASE, `${DATABASE}-wal`, `${DATABASE}-shm`];
-    expect(without(found, aside(volume), ...database)).toEqual(without(before, ...database));
-    expect(readdirSync(join(volume, aside(volume))).sort()).toEqual(database.sort());
+    expect(without(found, asideIn(volume), ...database)).toEqual(without(before, ...database));
+    expect(readdirSync(join(volume, asideIn(volume))).sort()).toEqual(database.sort());
   });
 
   test.each([
@@ -203,8 +183,8 @@ describe("a part", () => {
     const volume = await later();
     const before = stateOf(volume);
     const there = existsSync(join(volume, only));
-    succeeded(await restore(volume, { ONLY: only, CONFIRM: there ? only : "" }));
-    const kept = there ? [aside(volume)] : [];
+    restored(await restore(volume, { ONLY: only, CONFIRM: there ? only : "" }));
+    const kept = there ? [asideIn(volume)] : [];
     const found = stateOf(volume);
     // Of a file that has another name outside, that other name is another file now.
     const names = (state: ReturnType<typeof stateOf>) => JSON.parse(JSON.stringify(state).replaceAll(/ \d"/g, '"')) as typeof state;
@@ -217,23 +197,23 @@ describe("a part", () => {
   test("another name of a file that is not in it becomes a file of its own", async () => {
     const volume = await later();
     rmSync(join(volume, "attachments/twin"));
-    succeeded(await restore(volume, { ONLY: "attachments/twin" }));
+    restored(await restore(volume, { ONLY: "attachments/twin" }));
     expect(readFileSync(join(volume, "attachments/twin"), "utf8")).toBe("7".repeat(5000));
   });
 
   test("refuses one that the generation does not have", async () => {
     const volume = await later();
-    expect(failed(await restore(volume, { ONLY: "config.json" }))).toBe('there is no "config.json" in the generation');
-    expect(failed(await restore(volume, { ONLY: "../etc" }))).toBe('ONLY must be a path below /source/data, but is "../etc"');
+    expect(refused(await restore(volume, { ONLY: "config.json" }))).toBe('there is no "config.json" in the generation');
+    expect(refused(await restore(volume, { ONLY: "../etc" }))).toBe('ONLY must be a path below /source/data, but is "../etc"');
   });
 
   test("goes to a directory beside while the application runs", async () => {
     const volume = await later("");
     const app = await startApplication(join(volume, DATABASE), `sql("PRAGMA journal_mode = wal; BEGIN IMMEDIATE"); stay()`);
-    succeeded(await restore(volume, { INTO: "look/here" }));
+    restored(await restore(volume, { INTO: "look/here" }));
     const before = stateOf(volume);
     expectRestored(join(volume, "look/here"));
-    expect(failed(await restore(volume, { INTO: "look/here" }))).toBe(
+    expect(refused(await restore(volume, { INTO: "look/here" }))).toBe(
       "INTO must name a directory that is new or empty, but /source/data/look/here is not",
     );
     expect(stateOf(volume)).toEqual(before);
@@ -246,9 +226,9 @@ describe("refuses, and changes nothing,", () => {
     const volume = await later();
     const before = stateOf(volume);
     const refusal = `the target is not empty, and nothing was changed; to replace it, set CONFIRM to "${DATABASE}"`;
-    expect(failed(await restore(volume))).toBe(refusal);
-    expect(failed(await restore(volume, { CONFIRM: "db" }))).toBe(refusal);
-    expect(failed(await restore(volume, { ONLY: "rsa_key.pem", CONFIRM: DATABASE }))).toMatch(/set CONFIRM to "rsa_key\.pem"$/);
+    expect(refused(await restore(volume))).toBe(refusal);
+    expect(refused(await restore(volume, { CONFIRM: "db" }))).toBe(refusal);
+    expect(refused(await restore(volume, { ONLY: "rsa_key.pem", CONFIRM: DATABASE }))).toMatch(/set CONFIRM to "rsa_key\.pem"$/);
     expect(stateOf(volume)).toEqual(before);
   });
 
@@ -256,7 +236,7 @@ describe("refuses, and changes nothing,", () => {
     const volume = await later();
     const before = stateOf(volume);
     const result = await restore(volume, { DRY_RUN: "true" });
-    succeeded(result);
+    restored(result);
     expect(result.plan).toEqual([
       "write db.sqlite3 (8 tables, 516.0 KiB) and its side files (146.5 KiB) beside what is there, and check it against what was backed up",
       STOP,
@@ -277,10 +257,10 @@ describe("refuses, and changes nothing,", () => {
     const volume = await later("");
     const app = await startApplication(join(volume, DATABASE), script);
     const before = stateOf(volume);
-    expect(failed(await restore(volume, { CONFIRM: DATABASE }))).toBe(`/source/data/${DATABASE} is in use: ${STOP}; nothing was changed`);
+    expect(refused(await restore(volume, { CONFIRM: DATABASE }))).toBe(`/source/data/${DATABASE} is in use: ${STOP}; nothing was changed`);
     expect(stateOf(volume)).toEqual(before);
     await app.kill();
-    succeeded(await restore(volume, { CONFIRM: DATABASE }));
+    restored(await restore(volume, { CONFIRM: DATABASE }));
     expectRestored(volume);
   });
 
@@ -290,7 +270,7 @@ describe("refuses, and changes nothing,", () => {
       join(volume, DATABASE),
       `setInterval(() => sql("UPDATE owner SET name = name || 'x' WHERE id = 1"), 300); console.log("ready")`,
     );
-    expect(failed(await restore(volume, { CONFIRM: DATABASE }))).toBe(`something writes to /source/data: ${STOP}; nothing was changed`);
+    expect(refused(await restore(volume, { CONFIRM: DATABASE }))).toBe(`something writes to /source/data: ${STOP}; nothing was changed`);
     await writer.kill();
     expect(readdirSync(volume).filter((name) => name.startsWith(".cdktf-backup-"))).toEqual([]);
     expect(shell(`sqlite3 '${join(volume, DATABASE)}' 'PRAGMA integrity_check'`)).toBe("ok\n");
@@ -301,9 +281,9 @@ describe("refuses, and changes nothing,", () => {
     chownTree(volume, 0);
     const before = stateOf(volume);
     const mend = "cannot be replaced by uid 1000, gid 1000: let the restore run as its owner (the backup's 'restore: { runAs }')";
-    expect(failed(await restore(volume, { CONFIRM: DATABASE }))).toBe(`/source/data (owner 0:0, mode 755) ${mend}`);
+    expect(refused(await restore(volume, { CONFIRM: DATABASE }))).toBe(`/source/data (owner 0:0, mode 755) ${mend}`);
     chownSync(volume, USER, USER);
-    expect(failed(await restore(volume, { CONFIRM: DATABASE }))).toMatch(mend);
+    expect(refused(await restore(volume, { CONFIRM: DATABASE }))).toMatch(mend);
     expect(stateOf(volume)).toEqual(before);
   });
 
@@ -311,7 +291,7 @@ describe("refuses, and changes nothing,", () => {
     const volume = temporaryDirectory("small");
     mountTmpfs(volume, 600_000);
     chownSync(volume, USER, USER);
-    expect(failed(await restore(volume))).toMatch(/^\/source\/data has \d+\.\d KiB free, and 662\.5 KiB are written beside what is there: /);
+    expect(refused(await restore(volume))).toMatch(/^\/source\/data has \d+\.\d KiB free, and 662\.5 KiB are written beside what is there: /);
     expect(readdirSync(volume)).toEqual([]);
   });
 
@@ -321,7 +301,7 @@ describe("refuses, and changes nothing,", () => {
     const damage = (content: Buffer): Buffer => Buffer.concat([content.subarray(0, -9), Buffer.alloc(9)]);
     const { target } = forge(json, generation, { change: { [name]: damage } }, "backup");
     const env = { GENERATION: "newest", CONFIRM: DATABASE };
-    expect(failed(await runRestore(json, target, { backup: "backup", volumes: { "app-data": volume }, env }))).toMatch(`${name} is damaged: `);
+    expect(refused(await runRestore(json, target, { backup: "backup", volumes: { "app-data": volume }, env }))).toMatch(`${name} is damaged: `);
     expect(stateOf(volume)).toEqual(before);
   });
 
@@ -331,7 +311,7 @@ describe("refuses, and changes nothing,", () => {
     const manifest = (of: FoundGeneration["manifest"]) => ({ ...of, fingerprint: { ...of.fingerprint, userVersion: 9 } });
     const { target } = forge(json, generation, { manifest }, "backup");
     const env = { GENERATION: "newest", CONFIRM: DATABASE };
-    expect(failed(await runRestore(json, target, { backup: "backup", volumes: { "app-data": volume }, env }))).toBe(
+    expect(refused(await runRestore(json, target, { backup: "backup", volumes: { "app-data": volume }, env }))).toBe(
       "what came back is not what was backed up: the database: userVersion is 7, but was 9",
     );
     expect(stateOf(volume)).toEqual(before);
@@ -377,7 +357,7 @@ describe("a restore that is ended", () => {
     rmSync(join(generationsDirectory(json, target, "backup"), lock));
     const { ok, logs } = await start().done;
     expect([ok, logs.runner]).toEqual([true, expect.stringMatching(/removing \/source\/data\/\.cdktf-backup-restoring-\w+, left by a restore that did not end/)]);
-    aside(volume);
+    asideIn(volume);
   });
 });
 
@@ -388,11 +368,11 @@ test("a user of its own restores what the application, which is root, owns", asy
   chownTree(volume, 0, USER);
   const { target } = forge(own, generation, {}, "backup");
   const env = { GENERATION: "newest", CONFIRM: DATABASE };
-  succeeded(await runRestore(own, target, { backup: "backup", volumes: { "app-data": volume }, env }));
+  restored(await runRestore(own, target, { backup: "backup", volumes: { "app-data": volume }, env }));
   expect(dumpOf(join(volume, DATABASE))).toBe(dump);
   for (const name of [DATABASE, ...SIDES]) expect(statSync(join(volume, name)).uid).toBe(0);
   // The backup goes on with what the restore left on its target.
   shell(`chmod -R g+rX '${volume}'`);
-  renameSync(join(volume, aside(volume)), `${volume}.aside`);
+  renameSync(join(volume, asideIn(volume)), `${volume}.aside`);
   await backUp(own, volume, target);
 });

@@ -8,7 +8,8 @@ import { Retention } from "../../lib/retention";
 import { copySource } from "../../lib/runtime/sqlite-source";
 import { Schedule } from "../../lib/schedule";
 import { ServiceEndpoint } from "../../lib/service-endpoint";
-import { startCronJob, runCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
+import { startCronJob, runCronJob, type CronJobOptions } from "../helpers/pod";
+import { type Backup, failure } from "../helpers/pod/backup";
 import { generationsDirectory, generationsOn, makeTarget, mountTmpfs, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, temporaryDirectory, waitFor } from "../helpers/process";
 import { startPushgateway, type Pushgateway } from "../helpers/servers/pushgateway";
@@ -62,10 +63,6 @@ async function source(script: string, bytes?: number): Promise<{ readonly volume
   return { volume, database };
 }
 
-interface Backup extends PodResult {
-  readonly generations: readonly FoundGeneration[];
-}
-
 async function backUp(volume: string, options: CronJobOptions & { readonly json?: string } = {}): Promise<Backup> {
   const { json = plain } = options;
   const target = makeTarget(json, { name: "backup" });
@@ -79,14 +76,6 @@ function succeeded({ ok, logs, generations }: Backup): FoundGeneration {
   if (!ok || generation === undefined) throw new Error(logs.runner);
   expect(generations).toHaveLength(1);
   return generation;
-}
-
-/** The reason of a failed run, after which nothing is on the target. */
-function failure({ exitCodes, logs, generations }: Backup): string {
-  expect({ code: exitCodes.runner, generations }).toEqual({ code: 1, generations: [] });
-  const reasons = (logs.runner ?? "").split("\n").filter((line) => line.includes("backup failed: "));
-  expect(reasons).toHaveLength(1);
-  return (reasons[0] ?? "").replace(/^.*backup failed: /, "");
 }
 
 /** Puts a backup in a database's place, as a person would. */

@@ -65,6 +65,17 @@ export function red({ exitCodes, verdict, failure, logs }: DrillResult): string 
   return failure;
 }
 
+/** Reasons of many red drills, in their order; two at a time, as most of each is waiting. */
+export async function redInPairs<T>(forgeries: readonly T[], drill: (forgery: T) => Promise<DrillResult>): Promise<readonly string[]> {
+  const found: string[] = [];
+  const next = forgeries.entries();
+  const lane = async (): Promise<void> => {
+    for (const [index, forgery] of next) found[index] = red(await drill(forgery));
+  };
+  await Promise.all([lane(), lane()]);
+  return found;
+}
+
 export interface RestoreResult extends PodResult {
   /** Why the restore failed, as it was printed; "" where it did not. */
   readonly failure: string;
@@ -83,6 +94,18 @@ export async function runRestore(json: string, target: string, options: Companio
   });
   const plan = (result.logs.runner ?? "").split("\n").flatMap((line) => / plan: (.*)$/.exec(line)?.[1] ?? []);
   return { ...result, failure: failureOf(result, "restore"), plan };
+}
+
+/** What a restore that succeeded printed. @throws with its logs where it did not */
+export function restored({ ok, logs }: RestoreResult): string {
+  if (!ok) throw new Error(JSON.stringify(logs, undefined, 2));
+  return logs.runner ?? "";
+}
+
+/** Why a restore failed: in its log, and by its exit code. @throws with its logs where it did not, or did not say why */
+export function refused({ ok, exitCodes, failure, logs }: RestoreResult): string {
+  if (ok || exitCodes.runner !== 1 || failure === "") throw new Error(JSON.stringify({ exitCodes, logs }, undefined, 2));
+  return failure;
 }
 
 function failureOf({ logs }: PodResult, duty: string): string {

@@ -31,6 +31,14 @@ export function without(state: ReturnType<typeof stateOf>, ...paths: readonly st
   return Object.fromEntries(Object.entries(state).filter(([path]) => !(path in part)));
 }
 
+/** Name of the directory in a volume's root where what a restore replaced is; the only one of its kind. */
+export function asideIn(volume: string): string {
+  const [found, ...more] = readdirSync(volume).filter((name) => name.startsWith(".cdktf-backup-"));
+  expect(found).toMatch(/^\.cdktf-backup-replaced-\d{8}T\d{6}Z$/);
+  expect(more).toEqual([]);
+  return found ?? "";
+}
+
 function hashOf(path: string): string {
   return createHash("sha256").update(readFileSync(path)).digest("hex");
 }

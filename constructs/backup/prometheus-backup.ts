@@ -44,7 +44,7 @@ export class PrometheusBackup extends Backup {
         defaultRunAs: PROMETHEUS_USER,
         mounts: [{ volume: data, path: DATA }],
         endpoints: [endpoint],
-        drill: { container: { image, script: "prometheus-drill.sh", environment: {} }, assertions: true },
+        drill: { container: { image, script: "prometheus-drill.sh", libraries: ["server.sh"], environment: {} }, assertions: true },
         restore: {},
       };
     });

@@ -59,12 +59,12 @@ export class RedisBackup extends Backup {
         defaultRunAs: REDIS_USER,
         endpoints: [endpoint],
         container: { ...common, script: "redis.sh", environment: login(problems, endpoint, props) },
-        drill: { container: { ...common, script: "redis-drill.sh", environment: {} }, assertions: true },
+        drill: { container: { ...common, script: "redis-drill.sh", libraries: ["server.sh"], environment: {} }, assertions: true },
         restore: restore && {
           container: {
             image: props.image,
             script: "redis-restore.sh",
-            libraries: ["redis.sh", "redis-drill.sh"],
+            libraries: ["redis.sh", "redis-drill.sh", "server.sh"],
             environment: login(problems, endpoint, restore, "restore."),
             resources: restore.engineResources ?? props.engineResources,
             exchangeSize: restore.size ?? DRILL_SIZE,

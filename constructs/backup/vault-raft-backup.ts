@@ -99,7 +99,7 @@ export class VaultRaftBackup extends Backup {
         mounts,
         endpoints: [endpoint],
         token: { audience, expirationSeconds: seconds, directory: TOKEN_DIRECTORY },
-        drill: { container: { image, script: "vault-drill.sh", environment: {} }, assertions: false },
+        drill: { container: { image, script: "vault-drill.sh", libraries: ["server.sh"], environment: {} }, assertions: false },
         restore: restore && {
           engine: { ...engine, restoreToken: `${RESTORE_DIRECTORY}/${restore.token.key}` },
           mounts: [...mounts, { volume: PodVolume.fromSecret(restore.token.name, { optional: true }), path: RESTORE_DIRECTORY }],

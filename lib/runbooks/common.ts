@@ -16,6 +16,9 @@ restore() {
 }
 `;
 
+/** Compares the files of a generation with its manifest, in its directory. */
+export const CHECK_FILES = `jq -r '.files[] | "\\(.sha256)  \\(.path)"' manifest.json | sha256sum -c`;
+
 /** What is backed up where, and the table of choices that every restore has. */
 export function overview(service: ProtectedService, title: string): string {
   const { backup, namespace, schedule, retention, drill, nfs } = service;

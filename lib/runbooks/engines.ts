@@ -1,4 +1,5 @@
 import { etcdRestoreSteps } from "./etcd";
+import { CHECK_FILES } from "./common";
 import { block } from "./markdown";
 import { placeOf, titleOf, type ProtectedService } from "./service";
 
@@ -12,7 +13,7 @@ export function restoreSteps(service: ProtectedService): readonly string[] {
     `No job restores \`${backup}\`; where its class has a \`restore\` option, setting it in the stack \`${stack}\` makes one. Until then a ` +
       "generation is restored by hand: copy it from the file server, compare its files with the SHA-256 in its manifest, decompress what " +
       "ends in `.zst` with `zstd -d`, and load it with the engine's own tools.",
-    block(`cd ${placeOf(service)}/GENERATION\njq -r '.files[] | "\\(.sha256)  \\(.path)"' manifest.json | sha256sum -c`, "file server"),
+    block(`cd ${placeOf(service)}/GENERATION\n${CHECK_FILES}`, "file server"),
   ];
 }
 

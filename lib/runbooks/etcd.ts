@@ -1,3 +1,4 @@
+import { CHECK_FILES } from "./common";
 import { block } from "./markdown";
 import { placeOf, type ProtectedService } from "./service";
 
@@ -15,7 +16,7 @@ export function etcdRestoreSteps(service: ProtectedService): readonly string[] {
     "No job restores etcd, since nothing starts one while the API server is down. On the control plane node, as root; it needs `etcdutl` of " +
       "etcd's own release there (`etcdctl` before 3.5). Of several control plane nodes do this on one, and join the others anew.",
     "Take the newest generation whose drill was green, and see that it is what its manifest says:",
-    block(`${mount}\njq -r '.files[] | "\\(.sha256)  \\(.path)"' manifest.json | sha256sum -c`, "node"),
+    block(`${mount}\n${CHECK_FILES}`, "node"),
     "Stop what the kubelet runs by itself, etcd and the API server included:",
     block(
       [

@@ -1,5 +1,6 @@
 import { crc32c } from "./crc32c";
 import { send } from "./http-client";
+import { varint } from "./protobuf";
 
 // Prometheus' remote read: https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/ and prompb/remote.proto.
 const [QUERIES, RESPONSE_TYPES] = [1, 2];
@@ -8,6 +9,7 @@ const [NAME] = [2];
 const STREAMED_XOR_CHUNKS = 1;
 const [SERIES, LABELS, CHUNKS, DATA] = [1, 1, 2, 4];
 const [VARINT, BYTES] = [0, 2];
+const CUT = "a message in the answer is cut";
 /** More than any frame has (the server's own limit is 1 MiB): one that says more is damaged, and must not be waited for. */
 const MAX_FRAME_BYTES = 67_108_864;
 /** The server may have to look for long before the first chunk. */
@@ -69,10 +71,11 @@ async function* frames(answer: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     const data = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let at = 0;
     for (;;) {
-      const [length, start] = varint(data, at);
+      const [length, start] = varint(data, at, MAX_FRAME_BYTES);
+      if (length === undefined) break;
       if (length > MAX_FRAME_BYTES) throw new Error("a length in the answer is impossible");
       const end = start + 4 + length;
-      if (start === at || end > data.length) break;
+      if (end > data.length) break;
       const frame = data.subarray(start + 4, end);
       const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
       if (crc32c(view, 0, frame.length) !== data.readUInt32BE(start)) throw new Error("a checksum in the answer is wrong");
@@ -90,25 +93,14 @@ function fieldsOf(message: Buffer, wanted: number): Buffer[] {
   for (let at = 0; at < message.length;) {
     const [tag, after] = varint(message, at);
     const [value, next] = varint(message, after);
+    if (tag === undefined || value === undefined) throw new Error(CUT);
     const [field, type] = [tag >> 3, tag & 7];
     if (type !== VARINT && type !== BYTES) throw new Error("a message in the answer has a field of another type");
     at = type === BYTES ? next + value : next;
-    if (at > message.length) throw new Error("a message in the answer is cut");
+    if (at > message.length) throw new Error(CUT);
     if (type === BYTES && field === wanted) found.push(message.subarray(next, at));
   }
   return found;
-}
-
-/** A number of variable length and where it ends; the place itself where it is cut. Times lose some bits. */
-function varint(data: Buffer, at: number): readonly [value: number, next: number] {
-  let value = 0;
-  let next = at;
-  for (let factor = 1; next < data.length; factor *= 128) {
-    const byte = data[next++] ?? 0;
-    value += (byte & 127) * factor;
-    if (byte < 128) return [value, next];
-  }
-  return [value, at];
 }
 
 function number(field: number, value: number): Buffer {

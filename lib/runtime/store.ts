@@ -54,6 +54,17 @@ export function artefactName({ path, uncompressedBytes, recipients }: ManifestFi
 }
 
 /**
+ * The artefact that an engine stored under a name.
+ * @param owner whose files these are, for the message
+ * @throws Error where there is none
+ */
+export function fileOf(files: readonly ManifestFile[], name: string, owner = "the backup"): ManifestFile {
+  const found = files.find((file) => artefactName(file) === name);
+  if (found === undefined) throw new Error(`${owner} has no ${name}`);
+  return found;
+}
+
+/**
  * Streams `source` into the new file `name` below `directory` and makes it durable.
  * @throws Error if the source fails, the file exists, or the target refuses a byte
  */

@@ -1,4 +1,5 @@
 import { readBolt } from "./bbolt";
+import { varint } from "./protobuf";
 import { EntryDigest } from "./vault-entries";
 
 /** The file of a node's storage, below the directory of its raft storage. */
@@ -41,14 +42,11 @@ export async function readVaultDatabase(path: string, signal: AbortSignal): Prom
 function numberIn(message: Buffer, field: number): number {
   let found = 0;
   for (let at = 0; at < message.length;) {
-    const tag = message[at++] ?? 0;
-    let value = 0;
-    for (let factor = 1, more = true; more && at < message.length; factor *= 128) {
-      const byte = message[at++] ?? 0;
-      value += (byte & 127) * factor;
-      more = byte >= 128;
-    }
+    const [tag, after] = varint(message, at);
+    const [value, next] = varint(message, after);
+    if (tag === undefined || value === undefined) throw new Error("the node's storage has a message that is cut");
     if (tag >> 3 === field) found = value;
+    at = next;
   }
   return found;
 }

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { varint } from "./protobuf";
 
 const [KEY, VALUE] = [1, 2];
 const [VARINT, BYTES] = [0, 2];
@@ -35,7 +36,7 @@ export class EntryReader {
     const data = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
     let at = 0;
     for (;;) {
-      const [length, start] = varint(data, at);
+      const [length, start] = bounded(data, at);
       if (length === undefined || start + length > data.length) break;
       this.entry(data.subarray(start, start + length));
       at = start + length;
@@ -52,8 +53,8 @@ export class EntryReader {
     let key: Buffer | undefined;
     let value: Buffer = Buffer.alloc(0);
     for (let at = 0; at < message.length;) {
-      const [tag = 0, after] = varint(message, at);
-      const [number, next] = varint(message, after);
+      const [tag = 0, after] = bounded(message, at);
+      const [number, next] = bounded(message, after);
       const [field, type] = [tag >> 3, tag & 7];
       if ((type !== VARINT && type !== BYTES) || number === undefined) throw new Error("its state has an entry that is none");
       at = type === BYTES ? next + number : next;
@@ -66,14 +67,9 @@ export class EntryReader {
   }
 }
 
-/** A number of variable length and where it ends; undefined where it is cut. */
-function varint(data: Buffer, at: number): readonly [value: number | undefined, next: number] {
-  let value = 0;
-  for (let factor = 1; at < data.length; factor *= 128) {
-    const byte = data[at++] ?? 0;
-    value += (byte & 127) * factor;
-    if (value > MAX_ENTRY_BYTES) throw new Error("its state has an impossible length");
-    if (byte < 128) return [value, at];
-  }
-  return [undefined, at];
+/** As {@link varint}. @throws Error where it is more than a server takes */
+function bounded(data: Buffer, at: number): ReturnType<typeof varint> {
+  const found = varint(data, at, MAX_ENTRY_BYTES);
+  if (found[0] === Infinity) throw new Error("its state has an impossible length");
+  return found;
 }

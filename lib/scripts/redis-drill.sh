@@ -4,18 +4,17 @@
 #
 # WORK  directory for the server's data and its socket, on which alone it listens
 
+# shellcheck source=lib/scripts/server.sh
+. "${ENGINE_SCRIPT%/*}/server.sh"
+
 # "$1" is a name for the server, of letters, digits and "-", a space, and how many databases it has. The snapshot is on standard input.
 # It is a replica, of nothing: such a server keeps keys that expired in the meantime, and changes nothing by itself.
 verb_start() {
   own=$WORK/${1%% *}
   mkdir "$own"
   cat > "$own/dump.rdb"
-  {
-    status=0
-    redis-server --port 0 --unixsocket "$own/socket" --dir "$own" --dbfilename dump.rdb --databases "${1#* }" --save '' \
-      --appendonly no --aof-use-rdb-preamble no --replicaof 127.0.0.1 1 > "$own/log" 2>&1 < /dev/null || status=$?
-    echo "$status" > "$own/ended"
-  } > /dev/null 2>&1 &
+  serve "${1%% *}" redis-server --port 0 --unixsocket "$own/socket" --dir "$own" --dbfilename dump.rdb --databases "${1#* }" --save '' \
+    --appendonly no --aof-use-rdb-preamble no --replicaof 127.0.0.1 1
 }
 
 # The server of the name, whatever the environment says of another one.
@@ -30,10 +29,7 @@ scratch() {
 
 # What it says of itself; nothing where it does not listen yet. Fails where it has ended, with its last words.
 verb_scratch() {
-  if [ -e "$WORK/$1/ended" ]; then
-    cat "$WORK/$1/log" >&2
-    return 1
-  fi
+  verb_running "$1" || return
   scratch "$1" info 2> /dev/null || :
 }
 

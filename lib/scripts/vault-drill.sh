@@ -6,28 +6,17 @@
 #
 # One of the programs is enough: OpenBao's images have bao.
 
-# "$1" is a name for this run of the server: its process is in the file <name>.pid, what it says in <name>.log, and its status,
-# once it has ended, in <name>.ended.
+# shellcheck source=lib/scripts/server.sh
+. "${ENGINE_SCRIPT%/*}/server.sh"
+
+# "$1" is a name for this run of the server.
 verb_start() {
   program=vault
   command -v vault > /dev/null || program=bao
-  {
-    status=0
-    "$program" server -config="$WORK/vault.json" > "$WORK/$1.log" 2>&1 < /dev/null &
-    echo "$!" > "$WORK/$1.pid"
-    wait "$!" || status=$?
-    echo "$status" > "$WORK/$1.ended"
-  } > /dev/null 2>&1 &
+  serve "$1" "$program" server -config="$WORK/vault.json"
 }
 
-# Fails where it has ended, with its last words.
-verb_running() {
-  [ -e "$WORK/$1.ended" ] || return 0
-  while IFS= read -r line; do printf '%s\n' "$line"; done < "$WORK/$1.log" >&2
-  return 1
-}
-
-# Ends it, and waits until it has.
+# Ends the run of that name, and waits until it has.
 verb_stop() {
   IFS= read -r pid < "$WORK/$1.pid"
   kill "$pid" 2> /dev/null || :

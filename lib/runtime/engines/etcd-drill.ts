@@ -14,7 +14,7 @@ import { PKI_ARCHIVE, SCRATCH_CLIENTS, SCRATCH_CONFIGURATION, SCRATCH_DATA, SCRA
 import { CHECKSUM_BYTES, TrailingChecksum } from "../etcd-snapshot";
 import { assertSame } from "../facts";
 import type { Fact, ManifestFile } from "../manifest";
-import { artefactName } from "../store";
+import { fileOf } from "../store";
 import { readTar } from "../tar";
 import { archiveFacts } from "../tree-archive";
 import { within } from "../within";
@@ -151,9 +151,7 @@ export class EtcdDrill implements DrillEngine {
 }
 
 function artefact({ manifest: { files, generation } }: Drill, name: string): ManifestFile {
-  const file = files.find((candidate) => artefactName(candidate) === name);
-  if (file === undefined) throw new Error(`${generation} has no ${name}`);
-  return file;
+  return fileOf(files, name, generation);
 }
 
 async function leaderOf(client: EtcdClient): Promise<string | undefined> {

@@ -17,7 +17,7 @@ import {
   assertEqual,
   DATABASES,
   dumpName,
-  fileOf,
+  storedIn,
   fingerprintOf,
   list,
   named,
@@ -50,11 +50,11 @@ export class MysqlDrill implements DrillEngine {
     const missing = this.settings.expectDatabases.filter((name) => !Object.hasOwn(databases, name));
     if (missing.length > 0) throw new Error(`expected databases are not in the backup: ${list(missing)}`);
     await this.start(drill);
-    await agent.text("load", "", drill.open(fileOf(manifest, DATABASES)));
+    await agent.text("load", "", drill.open(storedIn(manifest, DATABASES)));
     const programs = new Map<string, Programs>();
     for (const [database, facts] of Object.entries(databases)) {
       await named(database, async () => {
-        const loaded = await loadTables(drill, fileOf(manifest, dumpName(database)), database);
+        const loaded = await loadTables(drill, storedIn(manifest, dumpName(database)), database);
         assertEqual(facts, loaded.facts, { contents: true, definitions: true });
         await loadPrograms(agent, database, loaded.programs, ["routine", "placeholder", "trigger"]);
         programs.set(database, loaded.programs);
@@ -125,7 +125,7 @@ export class MysqlDrill implements DrillEngine {
 
   private async loadAccounts(drill: Drill): Promise<void> {
     const { agent, log, manifest } = drill;
-    const accounts = await text(drill.open(fileOf(manifest, ACCOUNTS)));
+    const accounts = await text(drill.open(storedIn(manifest, ACCOUNTS)));
     this.ownAccounts = await accountNames(agent, this.isMariaDb);
     this.accounts = withObjects(accountStatements(accounts), fingerprintOf(manifest), (lost) => log(`warning: ${lost}`));
     await named("accounts", async () => {

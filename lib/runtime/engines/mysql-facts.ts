@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { fileName } from "../file-name";
 import type { Manifest, ManifestFile } from "../manifest";
-import { artefactName } from "../store";
+import { fileOf } from "../store";
 import type { DumpFacts, TableFacts } from "./mysql-dump";
 
 export const ACCOUNTS = "accounts.sql";
@@ -59,10 +59,8 @@ export function dumpName(database: string): string {
 }
 
 /** The artefact of a name. @throws Error where the generation has none */
-export function fileOf({ files }: Manifest, name: string): ManifestFile {
-  const found = files.find((stored) => artefactName(stored) === name);
-  if (found === undefined) throw new Error(`the generation has no ${name}`);
-  return found;
+export function storedIn({ files }: Manifest, name: string): ManifestFile {
+  return fileOf(files, name, "the generation");
 }
 
 /** Whether two servers word definitions alike: the same product, in the same release but for its patches. */

@@ -1,7 +1,7 @@
 import { text } from "node:stream/consumers";
 import type { Restore, RestorePlan } from "../restore";
 import { accountNames, type AccountStatement, accountsOf, accountStatements, withObjects } from "./mysql-accounts";
-import { ACCOUNTS, type DatabaseFacts, fileOf, fingerprintOf, list, rowsOf, sameRelease, SETTINGS, SYSTEM_DATABASES } from "./mysql-facts";
+import { ACCOUNTS, type DatabaseFacts, storedIn, fingerprintOf, list, rowsOf, sameRelease, SETTINGS, SYSTEM_DATABASES } from "./mysql-facts";
 import { query, quoteText, RESTORE_PRIVILEGES } from "./mysql-sql";
 
 /** Longest name that a server takes, in characters. */
@@ -195,7 +195,7 @@ async function missingAccounts(
   const wanted = restore.option("ACCOUNTS") ?? (restore.option("DATABASE") === undefined ? "missing" : "skip");
   if (wanted !== "missing" && wanted !== "skip") throw new Error(`ACCOUNTS must be 'missing' or 'skip', but is ${JSON.stringify(wanted)}`);
   const there = await accountNames(agent, isMariaDb);
-  const statements = accountStatements(await text(restore.open(fileOf(manifest, ACCOUNTS))));
+  const statements = accountStatements(await text(restore.open(storedIn(manifest, ACCOUNTS))));
   const missing = statements.filter(({ account }) => !there.has(account));
   const definers = [...new Set(items.flatMap(({ facts }) => facts.definers))].filter((definer) => !there.has(definer));
   const [known, unknown] = [true, false].map((is) => definers.filter((definer) => accountsOf(missing).includes(definer) === is));

@@ -1,6 +1,6 @@
 import type { Restore, RestoreEngine } from "../restore";
 import type { DumpFacts, Section } from "./mysql-dump";
-import { assertEqual, dumpName, fileOf, list, named } from "./mysql-facts";
+import { assertEqual, dumpName, storedIn, list, named } from "./mysql-facts";
 import { execute, factsOf, loadPrograms, loadTables, type Programs } from "./mysql-load";
 import { CHOICES, type Item, makePlan, type MysqlPlan } from "./mysql-restore-plan";
 import { createDatabase, failedStatement, query, quoteName, quoteText } from "./mysql-sql";
@@ -99,7 +99,7 @@ async function making(restore: Restore, items: readonly Item[], work: () => Prom
 async function stage(restore: Restore, { name, facts, staged }: Item, definitions: boolean, table?: string): Promise<Programs> {
   const { agent, manifest } = restore;
   await query(agent, [createDatabase({ ...facts, name: staged })]);
-  const { facts: read, programs } = await loadTables(restore, fileOf(manifest, dumpName(name)), staged, table);
+  const { facts: read, programs } = await loadTables(restore, storedIn(manifest, dumpName(name)), staged, table);
   assertEqual(facts, read, { contents: true, definitions: true });
   for (const zone of programs.timeZones()) await query(agent, [`SET SESSION time_zone = ${quoteText(zone)}`]);
   // What the server may refuse is tried here, where nothing is lost yet. Routines alone are the same in any database.

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import type { Drill, DrillEngine } from "../drill";
-import { artefact, ask, compare, explain, factsIn, factsOf, fileOf, GLOBALS, list, quoted, serverOf, some } from "./postgres-facts";
+import { fileOf } from "../store";
+import { artefact, ask, compare, explain, factsIn, factsOf, GLOBALS, list, quoted, serverOf, some } from "./postgres-facts";
 import { globalsOf, readGlobals } from "./postgres-statements";
 
 const LOCATION = / LOCATION +E?'(?:[^']|'')*';$/;

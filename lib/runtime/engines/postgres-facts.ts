@@ -1,8 +1,7 @@
 import { Readable } from "node:stream";
 import { type Agent, AgentError } from "../agent";
 import { fileName } from "../file-name";
-import type { Fact, Fingerprint, Manifest, ManifestFile } from "../manifest";
-import { artefactName } from "../store";
+import type { Fact, Fingerprint, Manifest } from "../manifest";
 import { type LastValue, qualified } from "./postgres-archive";
 import { FACTS, SERVER } from "./postgres-sql";
 
@@ -234,13 +233,6 @@ function isOlder(version: string, than: string): boolean {
 /** The major version in a version such as `15.4` or `16beta1`. */
 export function majorOf(version: string): number {
   return Number.parseInt(version, 10);
-}
-
-/** The artefact that an engine stored under a name. @throws Error where there is none */
-export function fileOf(files: readonly ManifestFile[], name: string): ManifestFile {
-  const found = files.find((stored) => artefactName(stored) === name);
-  if (found === undefined) throw new Error(`the backup has no ${name}`);
-  return found;
 }
 
 /** Name of the artefact with a database's dump. */

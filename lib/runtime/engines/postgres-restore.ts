@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import type { Restore, RestoreEngine, RestorePlan } from "../restore";
+import { fileOf } from "../store";
 import {
   artefact,
   ask,
@@ -11,7 +12,6 @@ import {
   explain,
   factsIn,
   factsOf,
-  fileOf,
   GLOBALS,
   isEmpty,
   list,

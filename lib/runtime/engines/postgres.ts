@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import type { Dump, Engine, Run } from "../engine";
 import type { ManifestFile } from "../manifest";
+import { fileOf } from "../store";
 import { type ArchiveContent, ArchiveReader } from "./postgres-archive";
 import {
   artefact,
@@ -12,7 +13,6 @@ import {
   EVERY_TABLE,
   explain,
   factsIn,
-  fileOf,
   GLOBALS,
   list,
   majorOf,

@@ -3,14 +3,15 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Drill, DrillEngine } from "../drill";
 import { assertSame } from "../facts";
-import type { ManifestFile } from "../manifest";
 import { humanBytes } from "../progress";
 import { PrometheusClient } from "../prometheus-client";
 import { countStored } from "../remote-read";
+import { fileOf } from "../store";
 import { archiveMembers } from "../stored-tree";
 import { freeBytes } from "../target";
 import { TreeWriter } from "../tree-writer";
 import { type BlockFacts, parseMeta, totals } from "../tsdb-blocks";
+import { SNAPSHOT_ARCHIVE } from "./prometheus";
 
 /** Where the scratch server listens: on no port that a Prometheus has elsewhere. */
 const LISTEN = "127.0.0.1:19090";
@@ -25,7 +26,7 @@ export class PrometheusDrill implements DrillEngine {
 
   public async restore(drill: Drill): Promise<void> {
     const { agent, manifest, name, work, signal } = drill;
-    const archive = only(manifest.files);
+    const archive = fileOf(manifest.files, SNAPSHOT_ARCHIVE);
     const [room, bytes] = [await freeBytes(work), archive.uncompressedBytes ?? archive.bytes];
     if (room < bytes) throw new Error(`the node has room for ${humanBytes(room)}, and ${humanBytes(bytes)} are restored`);
     const data = join(work, name);
@@ -89,12 +90,12 @@ export class PrometheusDrill implements DrillEngine {
   }
 
   /** @throws Error with the server's last words where it has ended */
-  private async ready({ agent, signal }: Drill): Promise<void> {
+  private async ready({ agent, name, signal }: Drill): Promise<void> {
     for (const end = Date.now() + START_MS; Date.now() < end; await sleep(100, undefined, { signal })) {
       const answer = await this.client.send(signal, "-/ready").catch(() => undefined);
       answer?.resume();
       if (answer?.statusCode === 200) return;
-      await agent.text("running");
+      await agent.text("running", name);
     }
     throw new Error(`the scratch server is not ready after ${START_MS / 1000} s`);
   }
@@ -115,10 +116,4 @@ function valueOf({ resultType, result }: Answer): string | undefined {
 function deletions(meta: string): number {
   const { stats } = JSON.parse(meta) as { readonly stats?: { readonly numTombstones?: number } };
   return stats?.numTombstones ?? 0;
-}
-
-function only(files: readonly ManifestFile[]): ManifestFile {
-  const [file] = files;
-  if (file === undefined) throw new Error("there is no snapshot");
-  return file;
 }

@@ -18,7 +18,7 @@ export interface PrometheusSettings {
 }
 
 /** The archive, before compression. */
-const SNAPSHOT_ARCHIVE = "snapshot.tar";
+export const SNAPSHOT_ARCHIVE = "snapshot.tar";
 /** Name of a snapshot: the server's clock and a random number. */
 const SNAPSHOT = /^\d{8}T\d{6}Z-[0-9a-f]{1,16}$/;
 /** The server answers when the snapshot is made, for which it writes the newest two hours out. */

@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { AgentError } from "../agent";
 import type { Dump, Engine, Run } from "../engine";
 import type { Fingerprint, ManifestFile } from "../manifest";
-import { artefactName } from "../store";
+import { fileOf } from "../store";
 
 /** Redis needs no more than the environment of the engine's container. */
 export interface RedisSettings {
@@ -117,9 +117,7 @@ export class RedisEngine implements Engine {
 
 /** The snapshot among the files of a generation. */
 export function snapshotIn(files: readonly ManifestFile[]): ManifestFile {
-  const file = files.find((candidate) => artefactName(candidate) === RDB);
-  if (file === undefined) throw new Error(`the backup has no ${RDB}`);
-  return file;
+  return fileOf(files, RDB);
 }
 
 /** What a fingerprint says of the snapshot. */

@@ -3,10 +3,12 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Drill, DrillEngine } from "../drill";
 import { assertSame } from "../facts";
-import type { Fact, ManifestFile } from "../manifest";
+import type { Fact } from "../manifest";
+import { fileOf } from "../store";
 import { type Seal, sealOf, VaultClient } from "../vault-client";
 import { DATABASE, readVaultDatabase } from "../vault-database";
 import { inspectSnapshot } from "../vault-snapshot";
+import { SNAPSHOT } from "./vault";
 
 /** Where the scratch node listens: on no port that a Vault has elsewhere. */
 const SCRATCH = "http://127.0.0.1:18200";
@@ -30,7 +32,7 @@ export class VaultDrill implements DrillEngine {
   public async restore(drill: Drill): Promise<void> {
     const { agent, manifest, name, work, signal } = drill;
     const { seal: _, ...wanted } = manifest.fingerprint;
-    const snapshot = only(manifest.files);
+    const snapshot = fileOf(manifest.files, SNAPSHOT);
     assertSame("the snapshot:", wanted, await inspectSnapshot(drill.open(snapshot)));
     await mkdir(join(work, name));
     await writeFile(join(work, "vault.json"), JSON.stringify(configuration(name, join(work, name))));
@@ -91,12 +93,6 @@ export class VaultDrill implements DrillEngine {
     }
     throw new Error(`the scratch node is not where it should be after ${PATIENCE_MS / 1000} s: ${last}`);
   }
-}
-
-function only(files: readonly ManifestFile[]): ManifestFile {
-  const [file] = files;
-  if (file === undefined) throw new Error("there is no snapshot");
-  return file;
 }
 
 function configuration(name: string, path: string): object {

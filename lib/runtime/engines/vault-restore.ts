@@ -2,9 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { assertSame } from "../facts";
 import { jsonOf } from "../http-client";
 import type { Restore, RestoreEngine, RestorePlan } from "../restore";
+import { fileOf } from "../store";
 import { reasonIn, type Seal, VaultClient } from "../vault-client";
 import { inspectSnapshot } from "../vault-snapshot";
-import { readFileOf, SNAPSHOT_PATH, type VaultSettings } from "./vault";
+import { readFileOf, SNAPSHOT, SNAPSHOT_PATH, type VaultSettings } from "./vault";
 
 /** The server answers when it has taken the snapshot. */
 const RESTORE_MS = 1_800_000;
@@ -36,7 +37,7 @@ export class VaultRestore implements RestoreEngine<VaultPlan> {
     const token = String(await readFileOf(restoreToken)).trim();
     const client = new VaultClient(address, ca === undefined ? undefined : await readFileOf(ca));
     const { seal, ...wanted } = manifest.fingerprint;
-    assertSame("the snapshot:", wanted, await inspectSnapshot(open(snapshotOf(manifest))));
+    assertSame("the snapshot:", wanted, await inspectSnapshot(open(fileOf(manifest.files, SNAPSHOT, manifest.generation))));
     const health = await client.call(signal, "/v1/sys/health?standbyok=true&sealedcode=200&uninitcode=200").catch((error: Error) => {
       throw new Error(`${error.message} (the Service of the active node leads nowhere while every node is sealed)`, { cause: error });
     });
@@ -65,7 +66,7 @@ export class VaultRestore implements RestoreEngine<VaultPlan> {
 
   public async apply({ manifest, signal, log, open }: Restore, { client, token }: VaultPlan): Promise<void> {
     const give = async (path: string): Promise<string | undefined> => {
-      const options = { method: "POST", headers: { "x-vault-token": token }, upload: open(snapshotOf(manifest)), silenceMs: RESTORE_MS } as const;
+      const options = { method: "POST", headers: { "x-vault-token": token }, upload: open(fileOf(manifest.files, SNAPSHOT, manifest.generation)), silenceMs: RESTORE_MS } as const;
       const answer = await client.send(signal, path, options);
       const { errors } = await jsonOf(answer);
       return answer.statusCode === 200 || answer.statusCode === 204 ? undefined : reasonIn(answer, errors);
@@ -109,10 +110,4 @@ export class VaultRestore implements RestoreEngine<VaultPlan> {
     }
     return found;
   }
-}
-
-function snapshotOf({ files, generation }: Restore["manifest"]): Restore["manifest"]["files"][number] {
-  const [file] = files;
-  if (file === undefined) throw new Error(`${generation} has no snapshot`);
-  return file;
 }

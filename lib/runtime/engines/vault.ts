@@ -22,6 +22,8 @@ export interface VaultSettings {
   readonly restoreToken?: string;
 }
 
+/** The artefact. */
+export const SNAPSHOT = "vault.snap";
 /** Gives a snapshot, and takes one. */
 export const SNAPSHOT_PATH = "/v1/sys/storage/raft/snapshot";
 const REDIRECTS = [301, 302, 307, 308];
@@ -67,7 +69,7 @@ export class VaultEngine implements Engine {
     let dump: Dump;
     try {
       const answer = await this.snapshot(run, token);
-      const file = await run.store("vault.snap", answer, { compress: false }).catch((error: NodeJS.ErrnoException) => {
+      const file = await run.store(SNAPSHOT, answer, { compress: false }).catch((error: NodeJS.ErrnoException) => {
         throw error.code === "ECONNRESET" ? this.client.error("it broke off in the middle of the snapshot") : error;
       });
       const facts = await inspectSnapshot(run.open(file)).catch((error: Error) => {

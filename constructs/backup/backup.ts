@@ -173,6 +173,8 @@ export abstract class Backup extends RunnerCronJob {
   /** It is given what the backup was, but goes anywhere: the application, beside which the backup runs, does not run by then. */
   private makeRestore(props: BackupProps, parts: BackupParts, { container, mounts, engine, runAs }: RestoreParts, target: Target): RestoreJob {
     const { gid } = this.runAs;
+    // Nor has it use for what the other jobs are made of, which would go into its settings.
+    const { drill: _drill, restore: _restore, ...job } = parts;
     const problems = new Problems(this.node.path);
     const same = runAs?.gid === undefined || runAs.gid === gid;
     problems.check(same, "restore.runAs.gid", runAs?.gid, `the backup's own, ${gid}, by which both can use the volume`);
@@ -186,7 +188,7 @@ export abstract class Backup extends RunnerCronJob {
       colocateWith: undefined,
       concurrency: "Forbid",
       parts: {
-        ...parts,
+        ...job,
         mounts: mounts ?? parts.mounts,
         engine: engine ?? parts.engine,
         container: container ?? parts.container,

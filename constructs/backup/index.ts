@@ -1,7 +1,7 @@
 export { Backup } from "./backup";
 export type { BackupProps } from "./backup";
 export { CommandBackup } from "./command-backup";
-export type { Artefact, CommandBackupProps } from "./command-backup";
+export type { Artefact, CommandBackupProps, CommandDrillProps, CommandRestoreProps } from "./command-backup";
 export { CHECKSUM_ANNOTATION, KYVERNO_DNS_CONFIG, ROOT_REASON_ANNOTATION, RUNNER_IMAGE } from "../runner/defaults";
 export type { EngineContainerProps } from "../runner/engine-container-props";
 export type { EncryptionProps } from "../runner/encryption";

@@ -2,20 +2,15 @@
 # tools: sh
 # shellcheck shell=sh
 
-script=${ENGINE_SCRIPT%/*}/script.sh
+# shellcheck source=lib/scripts/program.sh
+. "${ENGINE_SCRIPT%/*}/program.sh"
 
 # Exits non-zero unless the program is there and parses.
 verb_check() {
-  sh -n "$script"
+  sh -n "${ENGINE_SCRIPT%/*}/script.sh"
 }
 
-# A shell of its own, so that what the program sets, traps or exits stays with it. The agent's shell may
-# know pipefail or not (dash), and an unknown option would end it.
 verb_dump() {
   export OUT="$EXCHANGE/out/$1"
-  # shellcheck disable=SC3040
-  if (set -o pipefail) 2> /dev/null; then
-    exec sh -eu -o pipefail "$script" "$1"
-  fi
-  exec sh -eu "$script" "$1"
+  program script.sh "$1"
 }

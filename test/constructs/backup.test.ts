@@ -686,7 +686,7 @@ describe("engines", () => {
       expect(backup.runAs).toMatchObject({ uid: 100, gid: 100 });
     });
     const data = template.value(CONFIG_MAP, "data") as { [file: string]: string };
-    expect(Object.keys(data).sort()).toEqual(["agent.sh", "command.sh", "runner.js", "script.sh", "settings.json"]);
+    expect(Object.keys(data).sort()).toEqual(["agent.sh", "command.sh", "program.sh", "runner.js", "script.sh", "settings.json"]);
     expect(data["script.sh"]).toBe('case $1 in a) echo "$${A:-%%{x}}" ;; esac\n');
     expect(at(settings(template), "engine.artefacts")).toEqual([
       { name: "a", from: "file", compress: false, minBytes: 100, trailer: "end" },

@@ -633,7 +633,19 @@ const ENGINES: readonly Case[] = [
   [
     "a variable that the agent uses",
     command({ env: { EXCHANGE: "/x" } }),
-    says("env", "other than ENGINE_SCRIPT, EXCHANGE, OUT, TMPDIR, PATH", "EXCHANGE"),
+    says("env", "other than ENGINE_SCRIPT, EXCHANGE, WORK, OUT, IN, SCRATCH, TMPDIR, PATH", "EXCHANGE"),
+  ],
+  ["a drill's script that is empty", command({ drill: { script: " " } }), says("drill.script", "a shell script", " ")],
+  ["a restore's script that is empty", command({ restore: { script: "" } }), says("restore.script", "a shell script", "")],
+  [
+    "a restore's variable that the agent uses",
+    command({ restore: { script: "true", env: { IN: "/x" } } }),
+    says("restore.env", "other than ENGINE_SCRIPT, EXCHANGE, WORK, OUT, IN, SCRATCH, TMPDIR, PATH", "IN"),
+  ],
+  [
+    "a restore's mount in the place of its own files",
+    command({ restore: { script: "true", mounts: [{ volume: PodVolume.fromConfigMap("x"), path: "/exchange/in" }] } }),
+    says("restore.mounts", "an absolute, normalised path, not in /etc/cdktf-backup or /exchange", "/exchange/in"),
   ],
   [
     "a variable's name with a dash",

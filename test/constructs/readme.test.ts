@@ -12,7 +12,7 @@ function run(readme: string): Template {
 
 test("the examples of the backups' README make a job for every engine that has one, and one that is encrypted", () => {
   const jobs = run("constructs/backup/README.md").resources("kubernetes_cron_job_v1").map((job) => String(at(job, "metadata.name")));
-  expect(jobs.filter((name) => !/-(drill|restore)$/.test(name))).toHaveLength(9);
+  expect(jobs.filter((name) => !/-(drill|restore)$/.test(name))).toHaveLength(10);
 });
 
 test("the examples of the storage README make the volumes that they show, and retire one", () => {

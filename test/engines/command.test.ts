@@ -5,7 +5,8 @@ import { CommandBackup, SecretRef, type Artefact } from "../../constructs/backup
 import { NfsBackupVolume } from "../../constructs/storage";
 import { ImageReference } from "../../lib/image-reference";
 import { Retention } from "../../lib/retention";
-import { CommandEngine, type CommandArtefact } from "../../lib/runtime/engines/command";
+import { CommandEngine } from "../../lib/runtime/engines/command";
+import type { CommandArtefact } from "../../lib/runtime/engines/command-artefacts";
 import { Schedule } from "../../lib/schedule";
 import { withAgent, type AgentRun } from "../helpers/agent-run";
 import { runCronJob, type CronJobOptions, type PodResult } from "../helpers/pod";
@@ -208,7 +209,7 @@ describe("between the steps of a run", () => {
   test("any exit status but 0 fails the run, whatever was written", async () => {
     // The stream's $OUT is free, and tells the program how to end.
     await withProgram('echo whole; exit "$(cat "$OUT")"', async ({ run, directory, out }) => {
-      const engine = new CommandEngine({ kind: "command", artefacts: [text] }, out);
+      const engine = new CommandEngine({ kind: "command", artefacts: [text], drilled: false }, out);
       for (let status = 1; status <= 255; status++) {
         writeFileSync(join(out, "text"), String(status));
         await expect(engine.dump(run)).rejects.toThrow(`1 of 1 artefacts failed: text (dump failed (exit status ${status})`);
@@ -222,7 +223,7 @@ describe("between the steps of a run", () => {
   test.each(["text.zst", "tree/a.zst", "tree/b/c.zst"])("damage of %s on the target is found when it is read back", async (name) => {
     const script = '[ "$1" = text ] && exec seq 1 1000; mkdir "$OUT/b"; seq 1 10 > "$OUT/a"; seq 1 20 > "$OUT/b/c"';
     await withProgram(script, async ({ run, directory, out }) => {
-      const engine = new CommandEngine({ kind: "command", artefacts: [text, tree] }, out);
+      const engine = new CommandEngine({ kind: "command", artefacts: [text, tree], drilled: false }, out);
       const dump = await engine.dump(run);
       const path = join(directory, name);
       const whole = readFileSync(path);
@@ -237,7 +238,7 @@ describe("between the steps of a run", () => {
 
   test("a file that is missing in the list is found when all is read back", async () => {
     await withProgram('mkdir "$OUT/b"; seq 1 10 > "$OUT/a"; seq 1 20 > "$OUT/b/c"', async ({ run, out }) => {
-      const engine = new CommandEngine({ kind: "command", artefacts: [tree] }, out);
+      const engine = new CommandEngine({ kind: "command", artefacts: [tree], drilled: false }, out);
       const dump = await engine.dump(run);
       const lacking = { ...dump, files: dump.files.slice(1) };
       await expect(engine.verify(run, lacking)).rejects.toThrow("what is on the target differs from what the program gave");

@@ -1,4 +1,3 @@
-import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { lstat, mkdir, readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -7,7 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Dump, Engine, Run } from "../engine";
 import type { Fact, ManifestFile } from "../manifest";
 import { EXCHANGE_DIRECTORY } from "../settings";
-import { artefactName } from "../store";
+import { type CommandArtefact, Content, readArtefacts } from "./command-artefacts";
 
 /**
  * A backup by the owner's own program, in the owner's own image.
@@ -32,25 +31,9 @@ export interface CommandSettings {
   readonly kind: "command";
   /** What the program yields. At least one; names are unique. */
   readonly artefacts: readonly CommandArtefact[];
+  /** Whether the drill has a program of the owner's too. */
+  readonly drilled: boolean;
 }
-
-/** One thing that a command yields. */
-export interface CommandArtefact {
-  /** File or directory name in the generation: letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`. */
-  readonly name: string;
-  /** Where its content is, see {@link CommandSettings}. A directory is copied file by file: links, special files and empty directories
-   * are refused, owners and modes are not kept; a program that needs those writes an archive to its standard output. */
-  readonly from: "stream" | "file" | "directory";
-  /** Compress with zstd; `false` for what is compressed already. */
-  readonly compress: boolean;
-  /** Smaller than this (uncompressed; a directory: its files together) is a failure. */
-  readonly minBytes: number;
-  /** What a whole stream or file ends with, white space at the very end aside, e.g. `-- PostgreSQL database dump complete\n--`. */
-  readonly trailer?: string;
-}
-
-/** More than this much white space after a trailer is not looked behind. */
-const TRAILING_BYTES = 256;
 
 /** Whatever a command of the owner's yields, with the guarantees of every other backup. */
 export class CommandEngine implements Engine {
@@ -88,17 +71,7 @@ export class CommandEngine implements Engine {
   }
 
   public async verify(run: Run, dump: Dump): Promise<readonly string[]> {
-    const found: Record<string, Fact> = {};
-    for (const artefact of this.settings.artefacts) {
-      const content = new Content(artefact);
-      for (const file of dump.files) {
-        const name = artefactName(file);
-        if (name !== artefact.name && !(artefact.from === "directory" && name.startsWith(`${artefact.name}/`))) continue;
-        content.begin(name);
-        for await (const chunk of run.open(file)) content.add(chunk as Buffer);
-      }
-      found[artefact.name] = content.facts();
-    }
+    const found = await readArtefacts(this.settings.artefacts, dump.files, (file) => run.open(file));
     if (!isDeepStrictEqual(found, dump.fingerprint)) throw new Error("what is on the target differs from what the program gave");
     return [`read back from the target and equal to what the program gave: ${dump.files.length} files`];
   }
@@ -148,39 +121,4 @@ async function tree(path: string): Promise<readonly string[]> {
   }
   if (refused.length > 0) throw new Error(`neither a regular file nor a directory with files: ${refused.sort().join(", ")}`);
   return files.sort();
-}
-
-/** Size, hash and last bytes of an artefact as it passes, in one or more files. */
-class Content {
-  private readonly files: { readonly name: string; readonly hash: Hash }[] = [];
-  private bytes = 0;
-  private tail = Buffer.alloc(0);
-  private readonly tailBytes: number;
-
-  public constructor(private readonly artefact: CommandArtefact) {
-    const { trailer } = artefact;
-    this.tailBytes = trailer === undefined ? 0 : Buffer.byteLength(trailer) + TRAILING_BYTES;
-  }
-
-  public begin(name: string): void {
-    this.files.push({ name, hash: createHash("sha256") });
-  }
-
-  public add(chunk: Buffer): void {
-    this.files.at(-1)?.hash.update(chunk);
-    this.bytes += chunk.length;
-    if (this.tailBytes > 0) this.tail = Buffer.concat([this.tail, chunk.subarray(-this.tailBytes)]).subarray(-this.tailBytes);
-  }
-
-  /** @throws Error where the artefact is too small or does not end as it must */
-  public facts(): Fact {
-    const { from, minBytes, trailer } = this.artefact;
-    if (this.bytes < minBytes) throw new Error(`${this.bytes} bytes, at least ${minBytes} expected`);
-    const whole = trailer === undefined || this.tail.toString().trimEnd().endsWith(trailer.trimEnd());
-    if (!whole) throw new Error(`it does not end with ${JSON.stringify(trailer)}`);
-    const hashes = this.files.map(({ name, hash }) => ({ name, sha256: hash.digest("hex") }));
-    if (from !== "directory") return { bytes: this.bytes, sha256: hashes[0]?.sha256 ?? null };
-    const listing = hashes.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join("");
-    return { files: hashes.length, bytes: this.bytes, sha256: createHash("sha256").update(listing).digest("hex") };
-  }
 }

@@ -1,6 +1,7 @@
 import { TerraformStack } from "cdktf";
 import type { IConstruct } from "constructs";
 import type { ProtectedService } from "../../lib/runbooks";
+import type { SecretRef } from "../runner/secret-ref";
 import { Backup } from "./backup";
 
 /** Every backup below a construct, as runbooks speak of it, in the tree's order. */
@@ -18,6 +19,7 @@ function describe(backup: Backup): ProtectedService {
     backup: backup.name,
     drill: backup.drill?.name,
     restore: backup.restore?.name,
+    restoreToken: "restoreToken" in backup ? (backup.restoreToken as SecretRef | undefined) : undefined,
     schedule: backup.schedule.describe(),
     retention: `kept for ${backup.retention.describe()}`,
     nfs: backup.volume.nfs === undefined ? undefined : { server: backup.volume.nfs.server, path: backup.volume.nfs.path },

@@ -72,6 +72,8 @@ export class VaultRaftBackup extends Backup {
   public readonly authMount: string;
   public readonly audience: string;
   public readonly tokenLifetime: Duration;
+  /** Secret that the restore takes a root token from; undefined where there is no restore. */
+  public readonly restoreToken?: SecretRef;
 
   /** @throws ValidationError */
   public constructor(scope: Construct, id: string, props: VaultRaftBackupProps) {
@@ -111,5 +113,6 @@ export class VaultRaftBackup extends Backup {
     this.authMount = authMount;
     this.audience = audience;
     this.tokenLifetime = tokenLifetime;
+    this.restoreToken = restore?.token;
   }
 }

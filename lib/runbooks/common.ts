@@ -19,6 +19,11 @@ restore() {
 /** Compares the files of a generation with its manifest, in its directory. */
 export const CHECK_FILES = `jq -r '.files[] | "\\(.sha256)  \\(.path)"' manifest.json | sha256sum -c`;
 
+/** One call of the function that runbooks begin with. */
+export function restoreCall({ namespace, restore }: ProtectedService, ...settings: readonly string[]): string {
+  return ["restore", namespace, restore ?? "", ...(settings.length === 0 ? ["DRY_RUN=false"] : settings)].join(" ");
+}
+
 /** What is backed up where, and the table of choices that every restore has. */
 export function overview(service: ProtectedService, title: string): string {
   const { backup, namespace, schedule, retention, drill, nfs } = service;

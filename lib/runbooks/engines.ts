@@ -1,7 +1,9 @@
+import { restoreCall } from "./common";
 import { etcdRestoreSteps } from "./etcd";
 import { CHECK_FILES } from "./common";
 import { block } from "./markdown";
 import { placeOf, titleOf, type ProtectedService } from "./service";
+import { vaultRestoreSteps } from "./vault";
 
 /** The sections of a runbook that tell how a service is restored. */
 export function restoreSteps(service: ProtectedService): readonly string[] {
@@ -15,11 +17,6 @@ export function restoreSteps(service: ProtectedService): readonly string[] {
       "ends in `.zst` with `zstd -d`, and load it with the engine's own tools.",
     block(`cd ${placeOf(service)}/GENERATION\n${CHECK_FILES}`, "file server"),
   ];
-}
-
-/** One call of the function that runbooks begin with. */
-export function restoreCall({ namespace, restore }: ProtectedService, ...settings: readonly string[]): string {
-  return ["restore", namespace, restore ?? "", ...(settings.length === 0 ? ["DRY_RUN=false"] : settings)].join(" ");
 }
 
 /** Ends and starts the application, found by the labels of its pods. */
@@ -80,15 +77,15 @@ const STEPS: { readonly [engine in Exclude<ProtectedService["engine"], "etcd">]:
     block(restoreCall(service, "ONLY=PATH", "DRY_RUN=true")),
   ],
   redis: (service) => ["## The whole server", ...planned(service)],
-  prometheus: (service) => applicationData(service, "What is replaced is kept aside."),
-  vault: (service) => [
-    "## The whole of it",
-    "The server that takes it must be running and unsealed, a new one too: initialise and unseal it first, and keep its root token in the " +
-      "Secret that the restore reads. From the restore on it is sealed by the keys of the server that was backed up: whoever has none of " +
-      "those has no data.",
-    ...planned(service),
-    "Unseal every node by the old keys, then remove the root token and its Secret.",
+  prometheus: (service) => [
+    ...applicationData(
+      service,
+      "What is replaced is kept aside, what was in no block yet included: the volume needs room for both. Blocks in it that are newer than " +
+        "the snapshot can be moved back beside the others before the server is started; samples that two blocks have are shown once.",
+    ),
+    "When all is well, remove the directory that the log's last line names.",
   ],
+  vault: vaultRestoreSteps,
   command: (service) => ["## All of it", ...planned(service)],
 };
 

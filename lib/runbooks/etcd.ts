@@ -28,18 +28,21 @@ export function etcdRestoreSteps(service: ProtectedService): readonly string[] {
     ),
     "On a node that was installed anew the cluster's keys come first; where they are there still, leave them:",
     block("test -e /etc/kubernetes/pki/ca.key || { mkdir -p /etc/kubernetes/pki && tar -xf pki.tar -C /etc/kubernetes/pki; }", "node"),
-    "The old data are put aside, and nothing is written over them:",
+    "The old data are put aside, and nothing is written over them. What runs in the cluster remembers revisions that are not there any more; " +
+      "so the count goes on far above all of them, and whoever asks for one of those is told to read anew. (The flags of the last line " +
+      "are unknown to `etcdctl`; leave them out where that has to be used.)",
     block(
       [
         'if test -e /var/lib/etcd; then mv /var/lib/etcd "/var/lib/etcd.replaced-$(date -u +%Y%m%dT%H%M%SZ)"; fi',
         `flag() { sed -n "s/^ *- --$1=//p" ${STOPPED}/etcd.yaml; }`,
         'etcdutl snapshot restore snapshot.db --data-dir /var/lib/etcd --name "$(flag name)" \\',
         '  --initial-cluster "$(flag name)=$(flag initial-advertise-peer-urls)" \\',
-        '  --initial-advertise-peer-urls "$(flag initial-advertise-peer-urls)"',
+        '  --initial-advertise-peer-urls "$(flag initial-advertise-peer-urls)" \\',
+        "  --bump-revision 1000000000 --mark-compacted",
       ].join("\n"),
       "node",
     ),
-    "Start everything, and the kubelet anew: what runs in the cluster watches revisions that are not there any more.",
+    "Start everything, and the kubelet anew:",
     block(
       [
         `mv ${STOPPED}/*.yaml /etc/kubernetes/manifests/`,

@@ -14,6 +14,8 @@ export interface ProtectedService {
   readonly drill?: string;
   /** Suspended CronJob of the restore; absent where no pod can do it. */
   readonly restore?: string;
+  /** Secret that the restore reads a token from; absent where it needs none. */
+  readonly restoreToken?: { readonly name: string; readonly key: string };
   /** When the backup runs, in words. */
   readonly schedule: string;
   /** How long generations are kept, in words. */

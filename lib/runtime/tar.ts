@@ -121,7 +121,7 @@ export async function* readTar(chunks: AsyncIterable<Buffer>): AsyncGenerator<Ta
     const flag = field(156, 1) || "0";
     if (flag === "x") {
       pax = records(await source.take(octal(124, 12)));
-      await source.skip(tarPadding(octal(124, 12)).length);
+      await source.pad(octal(124, 12));
       continue;
     }
     const type = (Object.keys(TYPES) as (keyof typeof TYPES)[]).find((name) => TYPES[name] === flag);
@@ -150,7 +150,8 @@ export async function* readTar(chunks: AsyncIterable<Buffer>): AsyncGenerator<Ta
       ...(target === "" ? {} : { target }),
       content: content(),
     };
-    await source.skip(left + tarPadding(size).length);
+    await source.skip(left);
+    await source.pad(size);
     pax = new Map();
   }
   for (let rest = await source.next(); rest !== undefined; rest = await source.next()) {
@@ -216,6 +217,11 @@ class Blocks {
 
   public async skip(length: number): Promise<void> {
     for (let left = length; left > 0;) left -= (await this.some(left)).length;
+  }
+
+  /** What fills up the last block of that many bytes. */
+  public async pad(size: number): Promise<void> {
+    if (!isZero(await this.take(tarPadding(size).length))) throw new Error("the archive is damaged: something is between its members");
   }
 }
 

@@ -3,6 +3,9 @@ import { join } from "node:path";
 import { RUNNER_IMAGE } from "../../constructs/runner/defaults";
 import { site } from "../../stacks/site";
 import { declaredTools, NODE_ALPINE } from "../helpers/pod";
+import type { Shell } from "../helpers/pod/image";
+import { realProfile, vaultProgram } from "../helpers/servers/vault";
+import { scratchProfile } from "../helpers/servers/vault-scratch-profile";
 import type { KubernetesObject } from "./direct";
 import type { ImageSpec } from "./images";
 
@@ -24,7 +27,15 @@ export const ENGINES: readonly ImageSpec[] = [
   // A MariaDB stands in for MySQL, whose server and clients are not in Debian.
   { ...engine(site.mysql.image.toString(), "mysql", "bash", /^mysql/), data: ["/usr/share/mysql"] },
   engine(site.redis.image.toString(), "redis", "dash"),
+  engine(site.prometheus.image.toString(), "prometheus", "busybox"),
 ];
+
+/** Of Vault's drill: OpenBao where it is installed, and otherwise a double, which is run by Node.js. */
+const VAULT: ImageSpec = {
+  reference: site.vault.image.toString(),
+  profile: vaultProgram() === undefined ? scratchProfile() : realProfile(vaultProgram() ?? ""),
+  shell: "busybox",
+};
 
 /** All images that pods of the homelab declare. */
 export const IMAGES: readonly ImageSpec[] = [
@@ -36,6 +47,7 @@ export const IMAGES: readonly ImageSpec[] = [
   },
   { reference: RUNNER_IMAGE.toString(), profile: NODE_ALPINE, shell: "busybox" },
   ...ENGINES,
+  VAULT,
   {
     reference: SERVERS,
     profile: {
@@ -49,7 +61,7 @@ export const IMAGES: readonly ImageSpec[] = [
 ];
 
 /** @param name of the engine, its scripts and the user that its image has @param without tools that the machine has not */
-function engine(reference: string, name: string, shell: "dash" | "bash", without = /^$/): ImageSpec {
+function engine(reference: string, name: string, shell: Shell, without = /^$/): ImageSpec {
   const scripts = join(__dirname, "../../lib/scripts");
   const own = readdirSync(scripts).filter((file) => file === "agent.sh" || file === `${name}.sh` || file.startsWith(`${name}-`));
   const tools = own.flatMap((file) => declaredTools(readFileSync(join(scripts, file), "utf8"))).filter((tool) => !without.test(tool));

@@ -11,8 +11,6 @@ import { run, temporaryDirectory } from "../helpers/process";
 import { PROMETHEUS_IMAGE, PROMETHEUS_PORT } from "../helpers/servers/prometheus";
 import { Template } from "../helpers/template";
 
-export { succeeded, type Backup } from "../helpers/pod/backup";
-
 export const NAME = "prometheus-backup";
 /** What the stored snapshot is called. */
 export const ARCHIVE = "snapshot.tar.zst";

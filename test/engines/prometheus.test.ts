@@ -16,11 +16,11 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { readBlocks } from "../../lib/runtime/tsdb-blocks";
 import { startCronJob } from "../helpers/pod";
-import { failure } from "../helpers/pod/backup";
+import { failure, succeeded, type Backup } from "../helpers/pod/backup";
 import { generationsDirectory, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, run, temporaryDirectory, waitFor } from "../helpers/process";
 import { makeBlocks, Prometheus, PROMETHEUS_PORT, PROMETHEUS_UID, promtool } from "../helpers/servers/prometheus";
-import { backUp, type Backup, MADE, optionsFor, succeeded, synthesise, unpack } from "./prometheus-setup";
+import { backUp, MADE, optionsFor, synthesise, unpack } from "./prometheus-setup";
 
 const RESTORED_PORT = 9092;
 

@@ -173,6 +173,17 @@ const real = (program: string): void => {
 };
 if (REAL !== undefined) describe("a real server", () => real(REAL));
 
+test("is red when a node keeps less than it was given", async () => {
+  const source = await startDouble();
+  const generation = await source.backUp();
+  await source.stop();
+  const losing = join(temporaryDirectory("double"), "vault");
+  writeFileSync(losing, '#!/bin/sh\nexec node /usr/bin/vault.js "$@" -loses-one\n', { mode: 0o755 });
+  const images = { [VAULT_IMAGE.repository]: { ...source.profile, programs: { ...source.profile.programs, vault: losing } } };
+  const reason = red(await runDrill(json, forge(json, generation, {}, NAME).target, { backup: NAME, images }));
+  expect(reason).toMatch(/^what came back is not what was backed up: the node: entries is 2, but was 3, the node: sha256 is /);
+});
+
 test("the drill's pod has nothing that leads to the live server: no token, no address that it may reach", () => {
   const { cronJob, resources } = findCronJob(json, `${NAME}-drill`);
   const pod = block(block(block(block(block(cronJob.spec).job_template).spec).template).spec);

@@ -7,7 +7,7 @@ import { ServiceEndpoint } from "../../lib/service-endpoint";
 import { runCronJob, type ImageProfile } from "../helpers/pod";
 import { succeeded } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
-import { VAULT_IMAGE, VaultServer, type VaultOptions } from "../helpers/servers/vault";
+import { realProfile, VAULT_IMAGE, VaultServer, type VaultOptions } from "../helpers/servers/vault";
 import { VaultDouble } from "../helpers/servers/vault-double";
 import { scratchProfile } from "../helpers/servers/vault-scratch-profile";
 import { makeSnapshot } from "../helpers/vault-snapshot";
@@ -55,9 +55,10 @@ async function backUp(serviceAccountToken: string): Promise<FoundGeneration> {
 }
 
 /** Without a real server: doubles of the one that is backed up and of the one that the drill starts. */
-export async function startDouble(): Promise<Source> {
+export async function startDouble(): Promise<Source & { readonly double: VaultDouble }> {
   const double = await VaultDouble.start({ role: ROLE, jwt: JWT });
   return {
+    double,
     profile: scratchProfile(),
     write: () => Promise.resolve(void (double.state.snapshot = makeSnapshot())),
     backUp: () => backUp(JWT),
@@ -79,9 +80,4 @@ export async function startPrepared(options: VaultOptions): Promise<Source & { r
     await vault.stop();
     throw error;
   }
-}
-
-/** What the image has of a real server, under the name that its own image has it. */
-export function realProfile(program: string): ImageProfile {
-  return { tools: ["sleep"], programs: { [program.endsWith("bao") ? "bao" : "vault"]: program } };
 }

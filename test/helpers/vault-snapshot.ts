@@ -1,6 +1,6 @@
 /** Makes raft snapshots like those of Vault, and damaged ones. */
 import { createHash, randomBytes } from "node:crypto";
-import { gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 
 export interface SnapshotOptions {
   /** @default - some entries with random values, as sealed ones are */
@@ -76,4 +76,9 @@ export function tarOf(members: ReadonlyMap<string, Buffer>): Buffer {
     return Buffer.concat([block, data, Buffer.alloc((512 - (data.length % 512)) % 512)]);
   });
   return Buffer.concat([...blocks, Buffer.alloc(1024)]);
+}
+
+/** The raft index that a snapshot says it is of. */
+export function indexOf(snapshot: Buffer): number {
+  return Number(/"Index":(\d+)/.exec(gunzipSync(snapshot).toString("latin1"))?.[1]);
 }

@@ -115,6 +115,16 @@ describe("fails when", () => {
     }
   });
 
+  test("anything but zeros fills up a member's last block", async () => {
+    for (const [content, bytes] of [["abc", 3], [Buffer.alloc(700, 7), 700]] as const) {
+      for (const after of [bytes, Math.ceil(bytes / 512) * 512 - 1]) {
+        const changed = Buffer.from(data);
+        changed[changed.indexOf(content) + after] = 1;
+        await expect(read(changed)).rejects.toThrow("the archive is damaged: something is between its members");
+      }
+    }
+  });
+
   test("a record of its extended headers cannot be read", async () => {
     const changed = Buffer.from(data);
     changed[512] = 0x78;

@@ -63,7 +63,8 @@ export class PrometheusEngine implements Engine {
     const [file] = files;
     if (file === undefined) throw new Error("there is no snapshot");
     const found = totals(await readBlocks(run.open(file), join(run.scratch, "index")));
-    if (!isDeepStrictEqual(found, fingerprint)) throw new Error("the blocks on the target are not those of the snapshot");
+    const { sha256: _, ...wanted } = fingerprint;
+    if (!isDeepStrictEqual(found, wanted)) throw new Error("the blocks on the target are not those of the snapshot");
     return [`every chunk and series of the snapshot was read back from the target: ${found.samples} samples, as many as the server says`];
   }
 
@@ -76,11 +77,12 @@ export class PrometheusEngine implements Engine {
       );
     }
     const blocks = await this.blocks(path);
-    const fingerprint = totals(blocks);
-    if (fingerprint.samples === 0) throw new Error("the snapshot holds no sample");
-    const file = await run.store(SNAPSHOT_ARCHIVE, new TreeArchive([{ path }], { signal: run.signal }).stream());
-    run.log(`${fingerprint.samples} samples of ${fingerprint.series} series in ${blocks.length} blocks`);
-    return { files: [file], fingerprint };
+    const facts = totals(blocks);
+    if (facts.samples === 0) throw new Error("the snapshot holds no sample");
+    const archive = new TreeArchive([{ path }], { signal: run.signal });
+    const file = await run.store(SNAPSHOT_ARCHIVE, archive.stream());
+    run.log(`${facts.samples} samples of ${facts.series} series in ${blocks.length} blocks`);
+    return { files: [file], fingerprint: { ...facts, sha256: archive.facts().sha256 } };
   }
 
   private async blocks(path: string): Promise<readonly BlockFacts[]> {

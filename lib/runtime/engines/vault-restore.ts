@@ -34,11 +34,11 @@ export class VaultRestore implements RestoreEngine<VaultPlan> {
   public async plan({ manifest, signal, open }: Restore): Promise<VaultPlan> {
     const { address, ca, restoreToken } = this.settings;
     if (restoreToken === undefined) throw new Error("the settings have no 'restoreToken'");
-    const token = String(await readFileOf(restoreToken)).trim();
+    const token = await tokenAt(restoreToken);
     const client = new VaultClient(address, ca === undefined ? undefined : await readFileOf(ca));
     const { seal, ...wanted } = manifest.fingerprint;
     assertSame("the snapshot:", wanted, await inspectSnapshot(open(fileOf(manifest.files, SNAPSHOT, manifest.generation))));
-    const health = await client.call(signal, "/v1/sys/health?standbyok=true&sealedcode=200&uninitcode=200").catch((error: Error) => {
+    const health = await client.call(signal, "/v1/sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200").catch((error: Error) => {
       throw new Error(`${error.message} (the Service of the active node leads nowhere while every node is sealed)`, { cause: error });
     });
     const { initialized, sealed, cluster_name: cluster } = health;
@@ -111,3 +111,14 @@ export class VaultRestore implements RestoreEngine<VaultPlan> {
     return found;
   }
 }
+
+/** The Secret is optional to the pod, as it is there only while something is restored. */
+async function tokenAt(path: string): Promise<string> {
+  const token = String(await readFileOf(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return "";
+    throw error;
+  })).trim();
+  if (token === "") throw new Error(`there is no token at ${path}: put a root token of the server into the Secret that 'restore: { token }' names`);
+  return token;
+}
+

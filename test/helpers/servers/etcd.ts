@@ -83,6 +83,8 @@ export interface EtcdOptions {
   /** Its arguments about other members; its peers speak to it on the port after {@link port}. @default - there are none */
   readonly cluster?: readonly string[];
   readonly args?: readonly string[];
+  /** Its program. @default - the one on PATH */
+  readonly program?: string;
 }
 
 /** A member of an etcd cluster that wants client certificates, as kubeadm sets it up. */
@@ -91,9 +93,9 @@ export class Etcd {
     const etcd = new Etcd(pki, options.data ?? join(temporaryDirectory("etcd"), "data"), options.port ?? ETCD_PORT);
     const [url, peer] = [`https://127.0.0.1:${etcd.port}`, `http://127.0.0.1:${etcd.port + 1}`];
     const alone = ["--initial-advertise-peer-urls", peer, "--initial-cluster", `default=${peer}`];
-    const { certificate = "etcd/server", args = [], cluster = alone } = options;
+    const { certificate = "etcd/server", args = [], cluster = alone, program = "etcd" } = options;
     etcd.process = await startProcess({
-      command: "etcd",
+      command: program,
       args: [
         ...["--data-dir", etcd.data, "--listen-client-urls", url, "--advertise-client-urls", url],
         ...["--listen-peer-urls", peer, ...cluster],

@@ -19,18 +19,20 @@ export interface PrometheusOptions {
   readonly port?: number;
   /** @default true */
   readonly adminApi?: boolean;
-  /** Scrapes itself every second. @default true */
+  /** Scrapes itself. @default true */
   readonly scrape?: boolean;
+  /** How often. @default "1s" */
+  readonly interval?: string;
 }
 
 export class Prometheus {
-  public static async start({ data, port = PROMETHEUS_PORT, adminApi = true, scrape = true }: PrometheusOptions = {}): Promise<Prometheus> {
+  public static async start({ data, port = PROMETHEUS_PORT, adminApi = true, scrape = true, interval = "1s" }: PrometheusOptions = {}): Promise<Prometheus> {
     const directory = data ?? join(temporaryDirectory("prometheus"), "data");
     mkdirSync(directory, { recursive: true });
     chownTree(directory, PROMETHEUS_UID);
     const config = join(temporaryDirectory("prometheus-config"), "prometheus.yml");
     const jobs = scrape ? [{ job_name: "self", static_configs: [{ targets: [`127.0.0.1:${port}`] }] }] : [];
-    writeFileSync(config, JSON.stringify({ global: { scrape_interval: "1s" }, scrape_configs: jobs }));
+    writeFileSync(config, JSON.stringify({ global: { scrape_interval: interval, scrape_timeout: interval }, scrape_configs: jobs }));
     const server = await startProcess({
       command: "prometheus",
       args: [
@@ -70,8 +72,15 @@ export class Prometheus {
     return data.result;
   }
 
-  public async stop(): Promise<void> {
-    await this.server.stop();
+  /** Deletes series, which stay in their blocks and are hidden. */
+  public async remove(selector: string): Promise<void> {
+    const url = `http://127.0.0.1:${this.port}/api/v1/admin/tsdb/delete_series?match[]=${encodeURIComponent(selector)}`;
+    const response = await fetch(url, { method: "POST" });
+    if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
+  }
+
+  public async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    await this.server.stop(signal);
   }
 }
 

@@ -1,10 +1,12 @@
-/** A server in Vault's place: speaks as much of its HTTP API as a backup uses, strictly, and checks what it is sent. */
+/** A server in Vault's place: speaks as much of its HTTP API as backups and restores use, strictly, and checks what it is sent. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type ServerOptions } from "node:https";
-import { text } from "node:stream/consumers";
-import { makeSnapshot } from "../vault-snapshot";
+import { buffer } from "node:stream/consumers";
+import { indexOf, makeSnapshot } from "../vault-snapshot";
 
 export const VAULT_PORT = 8200;
+/** A root token of a double, and its cluster's name. */
+export const [ROOT, CLUSTER] = ["hvs.root-of-the-double", "vault-cluster-of-the-double"];
 
 /** A request as the double got it. */
 export interface VaultRequest {
@@ -33,6 +35,12 @@ export interface VaultState {
   maySnapshot: boolean;
   mayRevoke: boolean;
   snapshot: Buffer;
+  /** What a restore logs in with. */
+  rootToken: string;
+  /** Names of what somebody has put into it. */
+  mounts: readonly string[];
+  /** Whether snapshots that it is given were made by a cluster with other keys. */
+  foreign: boolean;
   /** Sends this many bytes of the snapshot and then breaks off, or waits for ever. */
   cut: { readonly bytes: number; readonly how: "close" | "hang" | "end" } | undefined;
   /** Answers everything with it. */
@@ -70,7 +78,7 @@ export class VaultDouble {
         maySnapshot: true,
         mayRevoke: true,
       },
-      ...{ snapshot: makeSnapshot(), cut: undefined, answer: undefined },
+      ...{ snapshot: makeSnapshot(), rootToken: ROOT, mounts: ["secret/"], foreign: false, cut: undefined, answer: undefined },
       ...state,
     };
   }
@@ -82,8 +90,9 @@ export class VaultDouble {
 
   private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = "", url = "", headers } = request;
-    const content = await text(request).catch(() => "");
-    const body: unknown = content === "" ? undefined : JSON.parse(content);
+    const content = await buffer(request).catch(() => Buffer.alloc(0));
+    const upload = url.startsWith("/v1/sys/storage/raft/snapshot");
+    const body: unknown = content.length === 0 || upload ? undefined : JSON.parse(content.toString());
     const token = headers["x-vault-token"]?.toString();
     this.requests.push({ method, path: url, token, headers, body });
     const reply = (status: number, json?: object): void => {
@@ -103,7 +112,7 @@ export class VaultDouble {
     const query = "standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200";
     switch (`${method} ${url}`) {
       case `GET /v1/sys/health?${query}`:
-        return reply(200, { initialized, sealed, standby: !isSelf, version: "1.18.1" });
+        return reply(200, { initialized, sealed, standby: !isSelf, version: "1.18.1", cluster_name: CLUSTER });
       case "GET /v1/sys/leader":
         return sealed
           ? reply(503, { errors: ["Vault is sealed"] })
@@ -114,6 +123,13 @@ export class VaultDouble {
         return this.login(body, token, reply, violation);
       case "GET /v1/sys/storage/raft/snapshot":
         return this.snapshot(token, response, reply, violation);
+      case "POST /v1/sys/storage/raft/snapshot":
+      case "POST /v1/sys/storage/raft/snapshot-force":
+        return this.restore(content, url.endsWith("-force"), token, reply);
+      case "GET /v1/sys/mounts":
+      case "GET /v1/sys/auth":
+        if (token !== this.state.rootToken) return reply(403, { errors: ["permission denied"] });
+        return reply(200, { data: url.endsWith("auth") ? { "token/": {} } : namesOf("cubbyhole/", "identity/", "sys/", ...this.state.mounts) });
       case "POST /v1/auth/token/revoke-self":
         if (token === undefined || !this.tokens.has(token)) return violation("a token that is none", 403);
         if (!this.state.mayRevoke) return reply(403, { errors: ["1 error occurred:\n\t* permission denied\n\n"] });
@@ -141,6 +157,23 @@ export class VaultDouble {
     reply(200, { auth: { client_token: given, lease_duration: 3600, policies: ["raft-backup"] } });
   }
 
+  /** What a server of other keys cannot check it refuses, unless it is forced; from then on it is sealed. */
+  private restore(snapshot: Buffer, forced: boolean, token: string | undefined, reply: (status: number, json?: object) => void): void {
+    const { rootToken, sealed, foreign } = this.state;
+    if (sealed) return reply(503, { errors: ["Vault is sealed"] });
+    if (token !== rootToken) return reply(403, { errors: ["permission denied"] });
+    if (foreign && !forced) {
+      const how = "possibly the snapshot is using a different set of unseal keys; use the snapshot-force API to bypass this check";
+      return reply(400, { errors: [`could not verify hash file, ${how}`] });
+    }
+    try {
+      Object.assign(this.state, { appliedIndex: indexOf(snapshot), snapshot, sealed: foreign });
+      reply(204);
+    } catch (error) {
+      reply(500, { errors: [`failed to read snapshot: ${(error as Error).message}`] });
+    }
+  }
+
   private snapshot(
     token: string | undefined,
     response: ServerResponse,
@@ -166,3 +199,5 @@ export class VaultDouble {
     });
   }
 }
+
+const namesOf = (...names: readonly string[]): object => Object.fromEntries(names.map((name) => [name, {}]));

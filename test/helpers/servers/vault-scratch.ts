@@ -17,6 +17,8 @@ interface Configuration {
   readonly listener: readonly { readonly tcp: { readonly address: string } }[];
 }
 
+/** Argument of one that keeps less than it was given. */
+const LOSES_ONE = "-loses-one";
 const TOKEN = "root token of the double";
 const KEY = "key of the double";
 
@@ -33,6 +35,7 @@ function serve({ cluster_name: cluster, storage, listener }: Configuration): voi
     const reader = new EntryReader((key, value) => void entries.push([Buffer.from(key), Buffer.from(value)]));
     reader.add(content);
     reader.end();
+    if (process.argv.includes(LOSES_ONE)) entries.pop();
     const { Index, Term } = JSON.parse(members.get("meta.json")?.toString() ?? "{}") as { readonly Index: number; readonly Term: number };
     const writer = new BboltWriter();
     const data = writer.leaf(entries);

@@ -5,6 +5,7 @@ import { existsSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSy
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { ImageReference } from "../../../lib/image-reference";
+import type { ImageProfile } from "../pod";
 import { run, startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../process";
 import { VAULT_PORT } from "./vault-double";
 
@@ -23,6 +24,11 @@ const ELF = Buffer.from("\x7fELF", "latin1");
 
 /** The image whose program is {@link vaultProgram}, whichever that is. */
 export const VAULT_IMAGE = ImageReference.parse("docker.io/hashicorp/vault:1.18.1");
+
+/** What the image has of a real server, under the name that its own image has it. */
+export function realProfile(program: string): ImageProfile {
+  return { tools: ["sleep"], programs: { [program.endsWith("bao") ? "bao" : "vault"]: program } };
+}
 
 /** A Kubernetes API that knows one thing: whose token a token is. */
 const REVIEW_PORT = 6443;
@@ -58,8 +64,9 @@ export class VaultServer {
       config.push(`seal "static" {\n  current_key_id = "1"\n  current_key = "file://${directory}/key"\n}`);
     }
     writeFileSync(join(directory, "config.hcl"), `${config.join("\n")}\n`);
-    const server = await startProcess({ command: program, args: ["server", `-config=${directory}/config.hcl`], ready: { port } });
-    const vault = new VaultServer(server, directory, port);
+    const begin = (): Promise<ManagedProcess> =>
+      startProcess({ command: program, args: ["server", `-config=${directory}/config.hcl`], ready: { port } });
+    const vault = new VaultServer(await begin(), begin, directory, port);
     try {
       const how =
         seal === "static"
@@ -81,7 +88,8 @@ export class VaultServer {
   private review?: Server;
 
   private constructor(
-    private readonly server: ManagedProcess,
+    private server: ManagedProcess,
+    private readonly begin: () => Promise<ManagedProcess>,
     private readonly directory: string,
     private readonly port: number,
   ) {}
@@ -92,6 +100,23 @@ export class VaultServer {
       const leader = await this.call("GET", "sys/leader");
       return leader.is_self === true || leader.ha_enabled === false;
     }, "vault to be unsealed");
+  }
+
+  /** Ends the server and starts it again on the same data; sealed, unless a service unseals it. */
+  public async restart(): Promise<void> {
+    await this.server.stop("SIGKILL");
+    this.server = await this.begin();
+  }
+
+  /** Offers keys once. @returns whether they open it */
+  public async tryUnseal(keys: readonly string[]): Promise<boolean> {
+    await this.call("PUT", "sys/unseal", { reset: true });
+    for (const key of keys) {
+      const { sealed } = await this.call("PUT", "sys/unseal", { key }).catch(() => ({ sealed: true }));
+      if (sealed === false) return true;
+    }
+    await this.call("PUT", "sys/unseal", { reset: true });
+    return false;
   }
 
   /** Also false while it cannot say. */

@@ -1,13 +1,15 @@
 import type { Report } from "./result";
 import { benchPostgres, benchPostgresRestore } from "./postgres";
+import { benchRto } from "./rto";
 import { renderReport } from "./result";
 import { benchSynth } from "./synth";
 
-const HELP = `usage: npm run bench -- [--only postgres|postgres-restore|synth] [--json] [--help]
+const HELP = `usage: npm run bench -- [--only postgres|postgres-restore|rto|synth] [--json] [--help]
 
   postgres          a backup of about 1 GB of PostgreSQL, the whole pod, against pg_dumpall | gzip -9 in the same run
                     (Linux, root; some minutes and 4 GB of disk below TMPDIR)
   postgres-restore  the restore of one database of twelve, the whole pod, against gunzip | psql in the same run (likewise)
+  rto               a restore of each kind that the homelab promises a time for, on some hundred MB (likewise)
   synth             the homelab's synthesis against the same resources as bare provider classes, and 100 to 1,000 services
 
   --only            runs one of them
@@ -19,6 +21,7 @@ It prints ratios and what they are held to, and fails nothing. Other work on the
 const BENCHES: { readonly [name: string]: () => Promise<Report> } = {
   postgres: benchPostgres,
   "postgres-restore": benchPostgresRestore,
+  rto: benchRto,
   synth: benchSynth,
 };
 

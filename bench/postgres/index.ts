@@ -1,9 +1,5 @@
 import type { Report } from "../result";
-import { spawn } from "node:child_process";
-import { resolve } from "node:path";
-import { text } from "node:stream/consumers";
-
-const PROJECT = resolve(__dirname, "../..");
+import { measure } from "../namespace";
 
 /** What {@link benchPostgres} measures. */
 export interface MeasuredBackup {
@@ -36,7 +32,7 @@ export interface MeasuredRestore {
 
 /** A backup of PostgreSQL, with everything a run checks, against the hand-written command. */
 export async function benchPostgres(): Promise<Report> {
-  const { clusterBytes, rawSeconds, handSeconds, handBytes, podSeconds, podBytes } = await measure<MeasuredBackup>("backup");
+  const { clusterBytes, rawSeconds, handSeconds, handBytes, podSeconds, podBytes } = await measure<MeasuredBackup>("postgres/backup");
   return {
     title: "postgres",
     about: [
@@ -59,7 +55,7 @@ export async function benchPostgres(): Promise<Report> {
 
 /** The restore of one database of twelve, against the hand-written command that restores them all. */
 export async function benchPostgresRestore(): Promise<Report> {
-  const { clusterBytes, oneBytes, handSeconds, oneSeconds, allSeconds } = await measure<MeasuredRestore>("restore");
+  const { clusterBytes, oneBytes, handSeconds, oneSeconds, allSeconds } = await measure<MeasuredRestore>("postgres/restore");
   return {
     title: "postgres-restore",
     about: [
@@ -77,14 +73,4 @@ export async function benchPostgresRestore(): Promise<Report> {
       { name: "the one on disk", value: oneBytes / 1e6, unit: "MB" },
     ],
   };
-}
-
-/** Pods and servers need root and a network of their own, so that this runs where the tests of engines do. */
-async function measure<T>(what: "backup" | "restore"): Promise<T> {
-  const node = resolve(PROJECT, "node_modules/node/bin/node");
-  const args = ["test/engines/namespace.sh", node, "-r", "ts-node/register/transpile-only", `bench/postgres/${what}.ts`];
-  const child = spawn("sh", args, { cwd: PROJECT, stdio: ["ignore", "pipe", "inherit"] });
-  const [output, status] = await Promise.all([text(child.stdout), new Promise((done) => child.on("exit", done))]);
-  if (status !== 0) throw new Error("the bench of PostgreSQL did not end well, for the reason above");
-  return JSON.parse(output) as T;
 }

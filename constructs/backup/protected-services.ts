@@ -10,7 +10,8 @@ export function protectedServices(root: IConstruct): readonly ProtectedService[]
 }
 
 function describe(backup: Backup): ProtectedService {
-  const { engine } = backup.settings;
+  const { engine, target } = backup.settings;
+  const { uid, gid } = backup.runAs;
   return {
     name: backup.name.replace(/-backup$/, ""),
     engine: engine.kind,
@@ -24,6 +25,8 @@ function describe(backup: Backup): ProtectedService {
     retention: `kept for ${backup.retention.describe()}`,
     nfs: backup.volume.nfs === undefined ? undefined : { server: backup.volume.nfs.server, path: backup.volume.nfs.path },
     directory: backup.directory,
+    owner: `${uid}:${gid}`,
+    prepare: target?.prepare,
     databases: "expectDatabases" in engine ? engine.expectDatabases : [],
     application: backup.application,
     endpoint: backup.address,

@@ -38,6 +38,8 @@ export function fullCluster(services: readonly ProtectedService[], { remote, bel
       exports.map((path) => `rclone copy --checksum --create-empty-src-dirs ${remote}${path.slice(below.length)} ${path}`).join("\n"),
       "file server",
     ),
+    "rclone keeps no owners. Give each backup its own again, or its pod cannot read or prune them:",
+    block(services.map((service) => owned(service)).join("\n"), "file server"),
     "Then see that every generation is what its manifest says, before anything depends on it:",
     block(
       `for manifest in ${exports[0]?.split("/").slice(0, 3).join("/")}/*-backup/*/*/manifest.json; do
@@ -65,4 +67,11 @@ done`,
         .join("\n"),
     ),
   );
+}
+
+/** Generations are their backup's, and nobody else's; the export's root is prepared as that of a new one is. */
+function owned(service: ProtectedService): string {
+  const place = placeOf(service);
+  const given = `chown -R ${service.owner} ${place} && chmod -R u=rwX,g=rX,o= ${place}`;
+  return service.prepare === undefined ? given : `${given} && ${service.prepare}`;
 }

@@ -24,6 +24,10 @@ export interface ProtectedService {
   readonly nfs?: { readonly server: string; readonly path: string };
   /** Directory of the generations below the export's root. */
   readonly directory: string;
+  /** User and group of the generations, `999:999`. */
+  readonly owner: string;
+  /** Command that prepares the export on the file server. */
+  readonly prepare?: string;
   /** Databases that the backup expects. */
   readonly databases: readonly string[];
   /** Labels of the application's pods, where the backup runs beside them. */

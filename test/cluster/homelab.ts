@@ -4,8 +4,8 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { Testing, type App, type TerraformStack } from "cdktf";
 import type { Settings } from "../../lib/runtime/settings";
-import { mysqlBackupUserSql } from "../../lib/privileges/mysql";
-import { postgresBackupRoleSql } from "../../lib/privileges/postgres";
+import { mysqlBackupUserSql, mysqlRestoreUserSql } from "../../lib/privileges/mysql";
+import { postgresBackupRoleSql, postgresRestoreRoleSql } from "../../lib/privileges/postgres";
 import { addStacks } from "../../stacks";
 import { site } from "../../stacks/site";
 import { generationsOn, runOnExport, type FoundGeneration } from "../helpers/pod/target";
@@ -99,11 +99,15 @@ export function namespacesOf(stacks: readonly AppliedStack[]): readonly Kubernet
 
 /** The homelab on a cluster of its own: stacks applied, exports prepared, servers and applications running behind their Services. */
 export class Homelab {
-  /** @param names what to run besides the Pushgateway: Deployments, `etcd`, `vault` @default - all */
-  public static async start(names?: readonly string[]): Promise<Homelab> {
+  /**
+   * @param names what to run besides the Pushgateway: Deployments, `etcd`, `vault` @default - all
+   * @param data "none" is a homelab that was just installed anew: servers with their accounts and nothing in them, exports not prepared
+   */
+  public static async start(names?: readonly string[], data: "all" | "none" = "all"): Promise<Homelab> {
     const homelab = new Homelab(await Cluster.start());
     try {
-      await homelab.fill(names);
+      await homelab.install(names, data === "all");
+      if (data === "all") await homelab.fill(names);
       return homelab;
     } catch (error) {
       const why = await homelab.cluster.diagnosis();
@@ -114,7 +118,11 @@ export class Homelab {
 
   public readonly stacks = synthesiseHomelab();
   public readonly jobs = jobsOf(this.stacks);
+  /** Directories of this machine that are the volumes of servers and applications, by their names. */
+  public readonly data = new Map<string, string>();
   public etcd: Etcd | undefined;
+  /** The PKI of the node that etcd is on. */
+  public pki: Pki | undefined;
   public vault: VaultOnTheNode | undefined;
 
   private constructor(public readonly cluster: Cluster) {}
@@ -246,48 +254,73 @@ export class Homelab {
     if (host !== "") await waitFor(() => accepts(host, Number(port)), `the Service ${name}.${namespace} to answer`, 30);
   }
 
-  private async fill(names: readonly string[] | undefined): Promise<void> {
+  /** Stacks, exports, and servers that the accounts of backups and restores are in. */
+  private async install(names: readonly string[] | undefined, prepared: boolean): Promise<void> {
     const { cluster, stacks } = this;
+    const { postgresql, mysql, immich } = site;
     const wanted = SERVERS_OF_THE_HOMELAB.filter(({ name }) => names === undefined || names.includes(name) || name.endsWith("pushgateway"));
     const importing = importImages(cluster.containerdSocket, IMAGES);
     await apply(cluster, namespacesOf(stacks));
     await apply(cluster, [
       ...stacks.flatMap(({ objects }) => objects),
-      ...[site.postgresql.password, site.mysql.password].map((secret) => secretOf(site.mysql.namespace, secret)),
-      secretOf(site.immich.namespace, site.immich.password),
+      ...[postgresql, mysql, immich].flatMap(({ namespace, password, restore }) => [password, restore.password].map((secret) => secretOf(namespace, secret))),
     ]);
-    for (const job of this.jobs) this.prepare(job);
+    if (prepared) for (const job of this.jobs) this.prepare(job);
     await importing;
     for (const server of wanted) {
       const directory = mkdtempSync(join(cluster.directory, `${server.name}-`));
-      await seed(server, directory);
+      this.data.set(server.name, directory);
+      await seed(server, directory, prepared);
       chownTree(directory, server.user);
       await apply(cluster, objectsOfServer(server, directory));
     }
     for (const server of wanted) await this.ready(server);
     const running = new Set(wanted.map(({ name }) => name));
-    if (running.has("pg-cluster-rw")) await this.fillPostgres("pg-cluster-rw", site.postgresql.namespace, site.postgresql.expectDatabases);
-    if (running.has("immich-postgresql")) await this.fillPostgres("immich-postgresql", site.immich.namespace, site.immich.expectDatabases);
-    if (running.has("mysql")) await this.fillMysql();
-    if (running.has("redis")) await this.fillRedis();
-    if (names?.includes("etcd") ?? true) await this.startEtcd();
+    const password = PASSWORD.replaceAll("'", "''");
+    if (running.has("pg-cluster-rw")) await this.psql("pg-cluster-rw", postgresql.namespace, `ALTER ROLE ${postgresql.restore.user} PASSWORD '${password}'`);
+    if (running.has("immich-postgresql")) {
+      const role = immich.restore.user;
+      await this.psql("immich-postgresql", immich.namespace, `${postgresRestoreRoleSql({ role })}; ALTER ROLE "${role}" PASSWORD '${password}'`);
+    }
+    if (running.has("mysql")) await this.mysql(`${mysqlRestoreUserSql({ user: mysql.restore.user })}\n${unlocked(mysql.restore.user)}`);
     if (names?.includes("vault") ?? true) {
-      this.vault = await VaultOnTheNode.start(cluster);
+      this.vault = await VaultOnTheNode.start(cluster, prepared ? {} : { foreign: true, mounts: [] });
       await apply(cluster, this.vault.objects());
     }
+  }
+
+  /** What is in the servers. */
+  private async fill(names: readonly string[] | undefined): Promise<void> {
+    const { postgresql, immich } = site;
+    const running = (name: string): boolean => names?.includes(name) ?? true;
+    if (running("pg-cluster-rw")) await this.fillPostgres("pg-cluster-rw", postgresql.namespace, postgresql.expectDatabases);
+    if (running("immich-postgresql")) await this.fillPostgres("immich-postgresql", immich.namespace, immich.expectDatabases);
+    if (running("mysql")) await this.fillMysql();
+    if (running("redis")) await this.fillRedis();
+    if (running("etcd")) await this.startEtcd();
   }
 
   private async fillPostgres(name: string, namespace: string, databases: readonly string[]): Promise<void> {
     const sql = [
       ...databases.map((database) => `CREATE DATABASE "${database}";`),
       postgresBackupRoleSql({ role: site.postgresql.user, databases }),
-      `ALTER ROLE "${site.postgresql.user}" PASSWORD '${PASSWORD.replaceAll("'", "''")}';`,
       ...databases.map(
         (database) => `\\connect "${database}"
         CREATE TABLE item (id int PRIMARY KEY, text text); INSERT INTO item SELECT i, md5(i::text) FROM generate_series(1, 1000) i;`,
       ),
     ].join("\n");
-    await this.exec({ name, namespace }, sql, "psql", "--host=/data", "--username=postgres", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1");
+    await this.psql(name, namespace, sql);
+    await this.letBackUp(name, namespace);
+  }
+
+  /** Gives the backup's role of a PostgreSQL its password, which is in no backup. */
+  public async letBackUp(name: string, namespace: string): Promise<void> {
+    await this.psql(name, namespace, `ALTER ROLE "${site.postgresql.user}" PASSWORD '${PASSWORD.replaceAll("'", "''")}'`);
+  }
+
+  /** Runs SQL in one of the homelab's PostgreSQL, as its superuser. */
+  public psql(name: string, namespace: string, sql: string): Promise<string> {
+    return this.exec({ name, namespace }, sql, "psql", "--host=/data", "--username=postgres", "--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1");
   }
 
   private async fillMysql(): Promise<void> {
@@ -296,8 +329,7 @@ export class Homelab {
       (database) => `CREATE DATABASE ${database}; USE ${database}; CREATE TABLE item (id INT PRIMARY KEY, text VARCHAR(100));
       INSERT INTO item SELECT seq, MD5(seq) FROM seq_1_to_1000;`,
     );
-    const password = PASSWORD.replace(/['\\]/g, "\\$&");
-    await this.mysql([...databases, mysqlBackupUserSql({ user }), `ALTER USER '${user}'@'%' IDENTIFIED BY '${password}' ACCOUNT UNLOCK;`].join("\n"));
+    await this.mysql([...databases, mysqlBackupUserSql({ user }), unlocked(user)].join("\n"));
   }
 
   private async fillRedis(): Promise<void> {
@@ -307,7 +339,7 @@ export class Homelab {
 
   /** On the node's loopback, with the PKI where kubeadm keeps it. */
   private async startEtcd(): Promise<void> {
-    const pki = await Pki.make();
+    const pki = (this.pki = await Pki.make());
     cpSync(pki.path, site.etcd.pki, { recursive: true });
     this.etcd = await Etcd.start(pki);
     await this.etcd.fill(300, (index) => [`/registry/item/${index}`, `value ${index}`]);
@@ -332,12 +364,19 @@ function secretOf(namespace: string, { name, key }: { readonly name: string; rea
   return { apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, stringData: { [key]: PASSWORD } };
 }
 
-/** What a volume holds before its server first starts. */
-async function seed({ name }: Server, directory: string): Promise<void> {
+/** Lets an account of MySQL log in, with the password that the Secrets have. */
+function unlocked(user: string): string {
+  return `ALTER USER '${user}'@'%' IDENTIFIED BY '${PASSWORD.replace(/['\\]/g, "\\$&")}' ACCOUNT UNLOCK;`;
+}
+
+/** What a volume holds before its server first starts. @param filled whether the application has been used */
+async function seed({ name }: Server, directory: string, filled: boolean): Promise<void> {
   if (name === "mysql") {
     await run("mariadb-install-db", [
       ...["--no-defaults", `--datadir=${join(directory, "db")}`, "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"],
     ]);
+  } else if (!filled) {
+    return;
   } else if (name === "vaultwarden") {
     mkdirSync(join(directory, "attachments"));
     writeFileSync(join(directory, "rsa_key.pem"), "-----BEGIN RSA PRIVATE KEY-----\n");

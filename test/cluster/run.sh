@@ -49,6 +49,8 @@ test/install.sh test:cluster <<'NEEDED'
 /usr/bin/redis-server redis-server
 /usr/bin/etcd etcd-server
 /usr/bin/sqlite3 sqlite3
+/usr/bin/rclone rclone
+/usr/bin/jq jq
 /usr/bin/prometheus prometheus
 /usr/bin/prometheus-pushgateway prometheus-pushgateway
 NEEDED

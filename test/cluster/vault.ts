@@ -1,7 +1,7 @@
 import { createServer, request as send, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { text } from "node:stream/consumers";
+import { buffer } from "node:stream/consumers";
 import { site } from "../../stacks/site";
-import { VAULT_PORT, VaultDouble } from "../helpers/servers/vault-double";
+import { VAULT_PORT, VaultDouble, type VaultState } from "../helpers/servers/vault-double";
 import { NODE_ADDRESS, type Cluster } from "./cluster";
 import type { KubernetesObject } from "./direct";
 
@@ -12,8 +12,9 @@ const NOBODY = "a token that nobody has";
  * Kubernetes auth method does, for the audience and the ServiceAccount that the role is bound to.
  */
 export class VaultOnTheNode {
-  public static async start(cluster: Cluster): Promise<VaultOnTheNode> {
-    const vault = new VaultOnTheNode(cluster, await VaultDouble.start({ role: site.vault.role, jwt: NOBODY }));
+  /** @param state what it is like, where that matters */
+  public static async start(cluster: Cluster, state: Partial<VaultState> = {}): Promise<VaultOnTheNode> {
+    const vault = new VaultOnTheNode(cluster, await VaultDouble.start({ role: site.vault.role, jwt: NOBODY, ...state }));
     vault.server = createServer((request, response) => void vault.forward(request, response));
     await new Promise<void>((resolve) => vault.server?.listen(VAULT_PORT, NODE_ADDRESS, resolve));
     return vault;
@@ -52,9 +53,9 @@ export class VaultOnTheNode {
 
   private async forward(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, url = "", headers } = request;
-    const body = await text(request);
+    const body = await buffer(request);
     if (url.endsWith("/login")) {
-      const { jwt } = JSON.parse(body) as { readonly jwt: string };
+      const { jwt } = JSON.parse(body.toString()) as { readonly jwt: string };
       this.double.state.jwt = (await this.isBound(jwt)) ? jwt : NOBODY;
     }
     const forwarded = send({ host: "127.0.0.1", port: VAULT_PORT, method, path: url, headers }, (answer) => {

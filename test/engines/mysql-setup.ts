@@ -28,7 +28,7 @@ export const ODD = "odd `name' \"ü€\" $x/%";
 export const MARIADB: ImageProfile = { tools: ["sh", "sleep", "mariadb", "mariadb-dump"] };
 export const MYSQL: ImageProfile = { tools: ["sh", "sleep", "mysql", "mysqldump"] };
 
-const CLAIM = "mysql-backup";
+export const CLAIM = "mysql-backup";
 /** The account of restores. */
 export const RESTORER = { user: "restorer", password: SecretRef.of("mysql-restore", "password") };
 

@@ -5,12 +5,11 @@ import { buffer } from "node:stream/consumers";
 import { zstdDecompressSync } from "node:zlib";
 import { archiveFacts, TreeArchive } from "../../lib/runtime/tree-archive";
 import { isBlock } from "../../lib/runtime/tsdb-blocks";
-import { addForged, cut, decompressed, DRILL_ROUNDS, flip, forge, proven, red, runDrill, TWENTIETHS, withoutLastByte } from "../helpers/drill";
+import { addForged, cut, decompressed, DRILL_ROUNDS, flip, forge, OWN_VOLUMES, proven, reachOfDrill, red, runDrill, TWENTIETHS, withoutLastByte } from "../helpers/drill";
 import type { DrillResult, Forgery } from "../helpers/drill";
-import { findCronJob, runCronJob, type CronJobOptions } from "../helpers/pod";
+import { runCronJob, type CronJobOptions } from "../helpers/pod";
 import { succeeded } from "../helpers/pod/backup";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
-import { block, blocks } from "../helpers/pod/terraform";
 import { temporaryDirectory } from "../helpers/process";
 import { makeBlocks, Prometheus, PROMETHEUS_IMAGE } from "../helpers/servers/prometheus";
 import { ARCHIVE, backUp, MADE, NAME, optionsFor, synthesise, unpack } from "./prometheus-setup";
@@ -209,17 +208,9 @@ describe("is red when", () => {
 });
 
 test("the drill's pod has nothing that leads to the live server: neither its volume nor its address", () => {
-  const { cronJob, resources } = findCronJob(json, `${NAME}-drill`);
-  const pod = block(block(block(block(block(cronJob.spec).job_template).spec).template).spec);
-  expect(blocks(pod.volume).map(({ name, ...source }) => [name, Object.keys(source)])).toEqual([
-    ["config", ["config_map"]],
-    ["scratch", ["empty_dir"]],
-    ["work", ["empty_dir"]],
-    ["exchange", ["empty_dir"]],
-    ["target", ["persistent_volume_claim"]],
-  ]);
-  const policy = block(resources.find("kubernetes_network_policy_v1", `${NAME}-drill`)?.spec);
-  expect(JSON.stringify(policy.egress)).not.toContain("9090");
+  const { volumes, egress } = reachOfDrill(json, NAME);
+  expect(volumes).toEqual(OWN_VOLUMES);
+  expect(egress).not.toContain("9090");
 });
 
 test(`${DRILL_ROUNDS} of ${DRILL_ROUNDS} snapshots of a server that is written to are proven`, async () => {

@@ -3,9 +3,8 @@ import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createServer } from "node:http";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { flip, forge, proven, red, runDrill, TWENTIETHS, withoutLastByte, type DrillResult, type Forgery } from "../helpers/drill";
-import { findCronJob, type CronJobOptions } from "../helpers/pod";
-import { block, blocks } from "../helpers/pod/terraform";
+import { flip, forge, OWN_VOLUMES, proven, reachOfDrill, red, runDrill, TWENTIETHS, withoutLastByte, type DrillResult, type Forgery } from "../helpers/drill";
+import type { CronJobOptions } from "../helpers/pod";
 import type { FoundGeneration } from "../helpers/pod/target";
 import { temporaryDirectory } from "../helpers/process";
 import { VAULT_IMAGE, vaultProgram } from "../helpers/servers/vault";
@@ -185,15 +184,7 @@ test("is red when a node keeps less than it was given", async () => {
 });
 
 test("the drill's pod has nothing that leads to the live server: no token, no address that it may reach", () => {
-  const { cronJob, resources } = findCronJob(json, `${NAME}-drill`);
-  const pod = block(block(block(block(block(cronJob.spec).job_template).spec).template).spec);
-  expect(blocks(pod.volume).map(({ name, ...source }) => [name, Object.keys(source)])).toEqual([
-    ["config", ["config_map"]],
-    ["scratch", ["empty_dir"]],
-    ["work", ["empty_dir"]],
-    ["exchange", ["empty_dir"]],
-    ["target", ["persistent_volume_claim"]],
-  ]);
-  const policy = block(resources.find("kubernetes_network_policy_v1", `${NAME}-drill`)?.spec);
-  expect(JSON.stringify(policy.egress)).not.toContain("8200");
+  const { volumes, egress } = reachOfDrill(json, NAME);
+  expect(volumes).toEqual(OWN_VOLUMES);
+  expect(egress).not.toContain("8200");
 });

@@ -76,6 +76,23 @@ export async function redInPairs<T>(forgeries: readonly T[], drill: (forgery: T)
   return found;
 }
 
+/** What a drill's pod is given: its volumes, each with its kind, and where it may connect to, as text. */
+export function reachOfDrill(json: string, backup: string): { readonly volumes: readonly (readonly [unknown, string])[]; readonly egress: string } {
+  const { cronJob, resources } = findCronJob(json, `${backup}-drill`);
+  const pod = block(block(block(block(block(cronJob.spec).job_template).spec).template).spec);
+  const policy = block(resources.find("kubernetes_network_policy_v1", `${backup}-drill`)?.spec);
+  return { volumes: blocks(pod.volume).map(({ name, ...source }) => [name, Object.keys(source).join()]), egress: JSON.stringify(policy.egress) };
+}
+
+/** The volumes of a drill that has a server of its own. */
+export const OWN_VOLUMES: readonly (readonly [string, string])[] = [
+  ["config", "config_map"],
+  ["scratch", "empty_dir"],
+  ["work", "empty_dir"],
+  ["exchange", "empty_dir"],
+  ["target", "persistent_volume_claim"],
+];
+
 export interface RestoreResult extends PodResult {
   /** Why the restore failed, as it was printed; "" where it did not. */
   readonly failure: string;

@@ -1,8 +1,16 @@
 import { block, document } from "./markdown";
 import { placeOf, type ProtectedService } from "./service";
 
-/** The function that all restores are started with, so that none of it is typed at night. */
-export const RESTORE_FUNCTION = `
+/** Waits for a job's container, which `kubectl logs` alone does not: it fails while the pod is made, and says what it waits for. */
+const FOLLOW = `
+# follow NAMESPACE JOB   shows the log of a job from its start to its end
+follow() {
+  until kubectl logs -n "$1" -f "job/$2" -c runner --pod-running-timeout=10m; do sleep 2; done
+}
+`;
+
+/** The functions that all restores are started with, so that none of it is typed at night. */
+export const RESTORE_FUNCTION = `${FOLLOW}
 # restore NAMESPACE CRONJOB NAME=VALUE...   starts the restore, shows its log, and fails where it failed
 restore() {
   restore_namespace=$1 restore_cronjob=$2
@@ -11,7 +19,7 @@ restore() {
   kubectl create job "$restore_job" -n "$restore_namespace" --from="cronjob/$restore_cronjob" --dry-run=client -o json |
     kubectl set env --local -f - -c runner "$@" -o json |
     kubectl create -f - || return
-  kubectl logs -n "$restore_namespace" -f "job/$restore_job" -c runner --pod-running-timeout=10m
+  follow "$restore_namespace" "$restore_job"
   kubectl wait -n "$restore_namespace" --for=condition=complete --timeout=2m "job/$restore_job"
 }
 `;
@@ -57,7 +65,7 @@ export const CHOICES = document(
 ).trimEnd();
 
 /** What to do when a backup is late, failing or in doubt. */
-export function troubleshooting({ backup, drill, namespace }: ProtectedService): string {
+export function troubleshooting({ backup, drill, namespace, restore }: ProtectedService): string {
   const drilled =
     drill === undefined
       ? []
@@ -66,7 +74,7 @@ export function troubleshooting({ backup, drill, namespace }: ProtectedService):
           "The reason is the last line of its log, and `reason` in the verdict beside the generation. The generation is not removed, and " +
             "neither is any older one, until a newer one is proven. Drill again after mending the cause:",
           block(`kubectl create job -n ${namespace} ${drill}-manual --from=cronjob/${drill}
-kubectl logs -n ${namespace} -f job/${drill}-manual -c runner --pod-running-timeout=10m
+follow ${namespace} ${drill}-manual
 kubectl delete job -n ${namespace} ${drill}-manual`),
         ];
   return document(
@@ -80,8 +88,9 @@ kubectl logs -n ${namespace} -l app.kubernetes.io/instance=${backup} -c runner -
     "* `another run holds the lock`: a run that was killed holds it for up to five minutes.",
     "* OOMKilled: raise `resources` or `engineResources` of the backup in its stack.",
     "### Back up now",
+    ...(restore === undefined ? ["Once in the shell that is used:", block(FOLLOW)] : []),
     block(`kubectl create job -n ${namespace} ${backup}-manual --from=cronjob/${backup}
-kubectl logs -n ${namespace} -f job/${backup}-manual -c runner --pod-running-timeout=10m
+follow ${namespace} ${backup}-manual
 kubectl wait -n ${namespace} --for=condition=complete --timeout=2m job/${backup}-manual
 kubectl delete job -n ${namespace} ${backup}-manual`),
     ...drilled,

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { site } from "../../stacks/site";
 import { run, temporaryDirectory } from "../helpers/process";
 import { Homelab, jobsOf, synthesiseHomelab } from "./homelab";
 import { endOfJob, runJob, startJob, succeeded, type FinishedJob, type JobOptions } from "./jobs";
@@ -9,7 +10,7 @@ const backups = jobs.filter(({ command }) => command === "backup");
 const drills = jobs.filter(({ command }) => command === "drill");
 const restores = jobs.filter(({ command }) => command === "restore");
 /** Whose data lie on a volume, so that the application has to be stopped, where those of others need their server. */
-const onVolumes = restores.filter(({ settings: { engine } }) => engine.kind === "sqlite" || engine.kind === "files");
+const onVolumes = restores.filter(({ settings: { engine } }) => ["sqlite", "files", "prometheus"].includes(engine.kind));
 const onServers = restores.filter((job) => !onVolumes.includes(job));
 const checks = jobs.filter(({ command }) => command === "check-integrity");
 /** What the backups of servers say when the server is down; the others read files. */
@@ -87,8 +88,9 @@ describe("every backup under a real kubelet", () => {
       const { cluster } = homelab;
       const { name, namespace, settings } = restore;
       const [generation] = homelab.generations(homelab.job(settings.backup));
-      // The Deployment is named like its namespace.
-      await homelab.scale(namespace, 0);
+      // The Deployments of applications are named like their namespaces.
+      const application = settings.engine.kind === "prometheus" ? site.prometheus.endpoint.service : namespace;
+      await homelab.scale(application, 0);
 
       const dry = succeeded(await runJob(cluster, namespace, name, { env: { DRY_RUN: "true" } }));
       expect(dry.log).toContain(`generation ${generation?.name}`);
@@ -97,7 +99,7 @@ describe("every backup under a real kubelet", () => {
       const [, CONFIRM = ""] = /restore failed: .* nothing was changed; .* set CONFIRM to "(.*)"/.exec(refused.log) ?? [refused.log];
       const done = succeeded(await runJob(cluster, namespace, name, { env: { CONFIRM } }));
       expect(done.log).toContain(`restored ${generation?.name}`);
-      await homelab.scale(namespace, 1);
+      await homelab.scale(application, 1);
     });
   });
 

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { run, startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../helpers/process";
@@ -13,7 +13,7 @@ const SERVICES = "10.96.0.0/16";
 const PODS = "10.88.0.0/24";
 const API = "https://127.0.0.1:6443";
 /** Where toolchain/build.sh puts the programs. */
-const PROGRAMS = process.env["CLUSTER_PROGRAMS"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "cdktf-backup/cluster");
+export const PROGRAMS = process.env["CLUSTER_PROGRAMS"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "cdktf-backup/cluster");
 
 /**
  * A Kubernetes of one node on this machine, in the network and mount namespace that run.sh makes: etcd, API server, controller
@@ -121,6 +121,9 @@ export class Cluster {
     await this.dns?.stop();
     this.driver?.stop();
     for (const part of this.processes.splice(0).reverse()) await part.stop();
+    // Containers outlive their runtime, and the link its node: both would be in the way of the next cluster of the same test.
+    killContainers();
+    await run("ip", ["link", "delete", "node0"], { mayFail: true });
   }
 
   private async startControlPlane(): Promise<void> {
@@ -299,4 +302,15 @@ function cniConfig(): string {
       { type: "portmap", capabilities: { portMappings: true } },
     ],
   });
+}
+
+/** Ends whatever runs in a control group of the kubelet's. */
+function killContainers(): void {
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readFileSync(`/proc/${pid}/cgroup`, "utf8").includes("kubepods")) process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  }
 }

@@ -11,8 +11,10 @@ import { execute, makeNode } from "../helpers/etcd-node";
 import { ROOT } from "../helpers/servers/vault-double";
 import { run, startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../helpers/process";
 import { Etcd, type Pki } from "../helpers/servers/etcd";
+import { PROGRAMS } from "./cluster";
 import { Homelab, type BackupJob } from "./homelab";
 import { endOfJob, startJob, succeeded } from "./jobs";
+import { ETCD } from "./services";
 
 const SFTP = { port: 2022, user: "backup", password: "of the second NAS" };
 /** Files whose content is random, so that no new installation has them. */
@@ -84,10 +86,9 @@ describe("after the loss of everything but the offsite copy", () => {
 
     await onFileServer(`rclone copy --checksum --create-empty-src-dirs ${site.offsite.below}/ ${site.offsite.remote}`);
     // The end of it all.
-    const lost = homelab.cluster.directory;
+    const lost = [homelab.cluster.exports, site.etcd.pki, ...homelab.data.values()];
     await homelab.stop();
-    rmSync(lost, { recursive: true, force: true });
-    rmSync(site.etcd.pki, { recursive: true, force: true });
+    for (const directory of lost) rmSync(directory, { recursive: true });
 
     homelab = await Homelab.start(undefined, "none");
   }, 900_000);
@@ -114,7 +115,7 @@ describe("after the loss of everything but the offsite copy", () => {
   const restorable = services.filter(({ restore }) => restore !== undefined);
   test.each(restorable)("$name comes back by its runbook", async (service) => {
     const began = performance.now();
-    const [define = ""] = commandsOf(text(fileOf(service))).filter((commands) => commands.startsWith("# restore "));
+    const [define = ""] = commandsOf(text(fileOf(service))).filter((commands) => commands.includes("\nrestore() {"));
     const typed = async (commands: string): Promise<string> => homelab.cluster.shell(`${define}\n${commands}`);
     const log: string[] = [];
     for (const [index, commands] of steps(service).entries()) {
@@ -135,10 +136,10 @@ describe("after the loss of everything but the offsite copy", () => {
 
   test("etcd comes back by the commands for the node, every key and the PKI", async () => {
     const generation = join(homelab.directory(homelab.job("etcd-backup")), before.get("etcd-backup")?.generation ?? "");
-    const { root: node, commands } = makeNode(generation, "/usr/bin");
+    const { root: node, commands } = makeNode(generation, PROGRAMS);
     await execute(node, commands);
     await run("diff", ["-r", pki.path, join(node, "etc/kubernetes/pki")]);
-    const restored = await Etcd.start(pki, { data: join(node, "var/lib/etcd"), cluster: ["--name", "k8s-master"] });
+    const restored = await Etcd.start(pki, { program: ETCD, data: join(node, "var/lib/etcd"), cluster: ["--name", "k8s-master"] });
     try {
       expect({ ...(await restored.content()), revision: 0 }).toEqual({ ...etcd, revision: 0 });
     } finally {

@@ -12,10 +12,11 @@ import { generationsOn, runOnExport, type FoundGeneration } from "../helpers/pod
 import type { Block, Synthesised } from "../helpers/pod/terraform";
 import { chownTree, run, waitFor } from "../helpers/process";
 import { Etcd, Pki } from "../helpers/servers/etcd";
+import { ROOT } from "../helpers/servers/vault-double";
 import { Cluster } from "./cluster";
 import { objectsOf, removals, type KubernetesObject } from "./direct";
 import { importImages } from "./images";
-import { IMAGES, objectsOfServer, PASSWORD, SERVERS_OF_THE_HOMELAB, type Server } from "./services";
+import { ETCD, IMAGES, objectsOfServer, PASSWORD, SERVERS_OF_THE_HOMELAB, type Server } from "./services";
 import { VaultOnTheNode } from "./vault";
 
 /** A stack as JSON, and the objects it stands for. */
@@ -265,7 +266,10 @@ export class Homelab {
       ...stacks.flatMap(({ objects }) => objects),
       ...[postgresql, mysql, immich].flatMap(({ namespace, password, restore }) => [password, restore.password].map((secret) => secretOf(namespace, secret))),
     ]);
-    if (prepared) for (const job of this.jobs) this.prepare(job);
+    if (prepared) {
+      await apply(cluster, [secretOf(site.vault.namespace, site.vault.restore.token, ROOT)]);
+      for (const job of this.jobs) this.prepare(job);
+    }
     await importing;
     for (const server of wanted) {
       const directory = mkdtempSync(join(cluster.directory, `${server.name}-`));
@@ -341,7 +345,7 @@ export class Homelab {
   private async startEtcd(): Promise<void> {
     const pki = (this.pki = await Pki.make());
     cpSync(pki.path, site.etcd.pki, { recursive: true });
-    this.etcd = await Etcd.start(pki);
+    this.etcd = await Etcd.start(pki, { program: ETCD });
     await this.etcd.fill(300, (index) => [`/registry/item/${index}`, `value ${index}`]);
   }
 }
@@ -360,8 +364,8 @@ function accepts(host: string, port: number): Promise<boolean> {
   });
 }
 
-function secretOf(namespace: string, { name, key }: { readonly name: string; readonly key: string }): KubernetesObject {
-  return { apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, stringData: { [key]: PASSWORD } };
+function secretOf(namespace: string, { name, key }: { readonly name: string; readonly key: string }, value = PASSWORD): KubernetesObject {
+  return { apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, stringData: { [key]: value } };
 }
 
 /** Lets an account of MySQL log in, with the password that the Secrets have. */

@@ -15,6 +15,8 @@ export class Pki {
     return pki;
   }
 
+  private issued = 0;
+
   /**
    * A certificate for server and client use: `<name>.crt` and `<name>.key`.
    * @param subject e.g. `/O=system:nodes/CN=system:node:k8s-master`
@@ -24,7 +26,7 @@ export class Pki {
     writeFileSync(this.path(`${name}.ext`), `subjectAltName=${names.join(",")}\nextendedKeyUsage=serverAuth,clientAuth\n`);
     await this.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", `${name}.key`, "-out", `${name}.csr`, "-subj", subject);
     await this.openssl(
-      ...["x509", "-req", "-in", `${name}.csr`, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"],
+      ...["x509", "-req", "-in", `${name}.csr`, "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", String(++this.issued), "-days", "2"],
       ...["-extfile", `${name}.ext`, "-out", `${name}.crt`],
     );
   }

@@ -4,8 +4,10 @@ import { RUNNER_IMAGE } from "../../constructs/runner/defaults";
 import { site } from "../../stacks/site";
 import { declaredTools, NODE_ALPINE } from "../helpers/pod";
 import type { Shell } from "../helpers/pod/image";
+import { INSTALLING } from "../helpers/servers/mariadb";
 import { realProfile, vaultProgram } from "../helpers/servers/vault";
 import { scratchProfile } from "../helpers/servers/vault-scratch-profile";
+import { PROGRAMS } from "./cluster";
 import type { KubernetesObject } from "./direct";
 import type { ImageSpec } from "./images";
 
@@ -24,10 +26,10 @@ const POSTGRES_DATA = [
 /** The engines' images: what the scripts of backups, drills and restores call for, and no more. */
 export const ENGINES: readonly ImageSpec[] = [
   { ...engine(site.postgresql.image.toString(), "postgres", "dash"), data: POSTGRES_DATA },
-  // A MariaDB stands in for MySQL, whose server and clients are not in Debian.
-  { ...engine(site.mysql.image.toString(), "mysql", "bash", /^mysql/), data: ["/usr/share/mysql"] },
+  // A MariaDB stands in for MySQL, whose server and clients are not in Debian. Its installer looks for the server in one place only.
+  { ...engine(site.mysql.image.toString(), "mysql", "bash", /^mysql/, INSTALLING), data: ["/usr/share/mysql", "/usr/sbin/mariadbd"] },
   engine(site.redis.image.toString(), "redis", "dash"),
-  engine(site.prometheus.image.toString(), "prometheus", "busybox"),
+  engine(site.prometheus.image.toString(), "prometheus", "dash"),
 ];
 
 /** Of Vault's drill: OpenBao where it is installed, and otherwise a double, which is run by Node.js. */
@@ -35,6 +37,14 @@ const VAULT: ImageSpec = {
   reference: site.vault.image.toString(),
   profile: vaultProgram() === undefined ? scratchProfile() : realProfile(vaultProgram() ?? ""),
   shell: "busybox",
+};
+
+/** Programs of a control plane's etcd; its image has nothing else. */
+export const ETCD = join(PROGRAMS, "etcd");
+const ETCD_IMAGE: ImageSpec = {
+  reference: site.etcd.image.toString(),
+  profile: { tools: [], programs: { etcd: ETCD, etcdutl: join(PROGRAMS, "etcdutl") } },
+  shell: "dash",
 };
 
 /** All images that pods of the homelab declare. */
@@ -48,6 +58,7 @@ export const IMAGES: readonly ImageSpec[] = [
   { reference: RUNNER_IMAGE.toString(), profile: NODE_ALPINE, shell: "busybox" },
   ...ENGINES,
   VAULT,
+  ETCD_IMAGE,
   {
     reference: SERVERS,
     profile: {
@@ -60,12 +71,12 @@ export const IMAGES: readonly ImageSpec[] = [
   },
 ];
 
-/** @param name of the engine, its scripts and the user that its image has @param without tools that the machine has not */
-function engine(reference: string, name: string, shell: Shell, without = /^$/): ImageSpec {
+/** @param name of the engine, its scripts and the user that its image has @param without tools that the machine has not @param besides what its tools call */
+function engine(reference: string, name: string, shell: Shell, without = /^$/, besides: readonly string[] = []): ImageSpec {
   const scripts = join(__dirname, "../../lib/scripts");
   const own = readdirSync(scripts).filter((file) => file === "agent.sh" || file === `${name}.sh` || file.startsWith(`${name}-`));
   const tools = own.flatMap((file) => declaredTools(readFileSync(join(scripts, file), "utf8"))).filter((tool) => !without.test(tool));
-  return { reference, profile: { tools: [...new Set(tools)], users: { [name]: 999 } }, shell };
+  return { reference, profile: { tools: [...new Set([...tools, ...besides])], users: { [name]: 999 } }, shell };
 }
 
 /** A server or an application, as one Deployment with one pod. */

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { runCronJob } from "../helpers/pod";
 import { generationsOn, makeTarget, type FoundGeneration } from "../helpers/pod/target";
 import {
   addForged, cut, decompressed, DRILL_ROUNDS, flip, forge, overwrite, proven, red, runDrill, TWENTIETHS, withoutLastByte, type DrillResult, type Forgery,
@@ -38,9 +37,9 @@ describe("the owner's program", () => {
   });
 
   test("finds what is no whole database, though everything else is as it should be", async () => {
-    expect(red(await drill(made("CREATE TABLE other (id);\nCOMMIT;\n")))).toMatch(/^drill failed \(exit status 1\): .*no such table: note/);
-    expect(red(await drill(made("CREATE TABLE note (id);\nCOMMIT;\n")))).toMatch(/^drill failed \(exit status 1\): no note came back$/);
-    expect(red(await drill(made("this is no SQL;\nCOMMIT;\n")))).toMatch(/^drill failed \(exit status 1\): .*syntax error/);
+    expect(red(await drill(made("BEGIN;\nCREATE TABLE other (id);\nCOMMIT;\n")))).toMatch(/^drill failed \(exit status 1\): .*no such table: note/);
+    expect(red(await drill(made("BEGIN;\nCREATE TABLE note (id);\nCOMMIT;\n")))).toMatch(/^drill failed \(exit status 1\): no note came back$/);
+    expect(red(await drill(made("BEGIN;\nthis is no SQL;\nCOMMIT;\n")))).toMatch(/^drill failed \(exit status 1\): .*error here/);
   });
 
   test("that says nothing has looked at nothing", async () => {
@@ -108,7 +107,7 @@ test(`is green ${DRILL_ROUNDS} of ${DRILL_ROUNDS} times while the source is writ
   const sizes = new Set<unknown>();
   for (let round = 0; round < DRILL_ROUNDS; round++) {
     const target = makeTarget(json);
-    await runCronJob(json, { name: "notes", images: IMAGES, volumes: { data, "notes-backup": target } });
+    await backUp(json, data, target);
     proven(await on(target));
     sizes.add(JSON.stringify(generationsOn(json, target, "notes")[0]?.manifest.fingerprint));
   }

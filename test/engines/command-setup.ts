@@ -16,7 +16,7 @@ const USER = 1234;
 export const IMAGES: NonNullable<CronJobOptions["images"]> = { [REPOSITORY]: { tools: ["sh", "sleep", "cat", "cp", "mv", "rm", "sqlite3"] } };
 
 const BACKUP = `case $1 in
-  notes.sql) sqlite3 -readonly /data/notes.db .dump ;;
+  notes.sql) sqlite3 -readonly -cmd '.timeout 10000' /data/notes.db .dump ;;
   pictures) cp /data/pictures/* "$OUT" ;;
 esac
 `;

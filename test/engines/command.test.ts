@@ -200,7 +200,7 @@ describe("between the steps of a run", () => {
   async function withProgram<T>(script: string, work: (run: AgentRun) => Promise<T>): Promise<T> {
     const directory = temporaryDirectory("program");
     writeFileSync(join(directory, "script.sh"), script);
-    copyFileSync(resolve(__dirname, "../../lib/scripts/command.sh"), join(directory, "command.sh"));
+    for (const name of ["command.sh", "program.sh"]) copyFileSync(resolve(__dirname, "../../lib/scripts", name), join(directory, name));
     return withAgent({ env: { ENGINE_SCRIPT: join(directory, "command.sh") } }, work);
   }
   const text: CommandArtefact = { name: "text", from: "stream", compress: true, minBytes: 1 };

@@ -13,13 +13,13 @@ export class CommandDrill implements DrillEngine {
   public constructor(private readonly settings: CommandSettings) {}
 
   public async restore(drill: Drill): Promise<void> {
-    const { manifest, name, work, agent, open } = drill;
+    const { manifest, name, work, open } = drill;
     const { artefacts, drilled } = this.settings;
     const own = join(work, name);
     if (drilled) await mkdir(join(own, "scratch"), { recursive: true });
     const found = await readArtefacts(artefacts, manifest.files, open, drilled ? join(own, "in") : undefined);
     assertSame("the artefacts:", manifest.fingerprint, found);
-    if (drilled) this.checks = checksIn(await agent.text("drill", name), "the drill's script");
+    if (drilled) this.checks = checksIn(await drill.agent.text("drill", name), "the drill's script");
   }
 
   public compare(): Promise<readonly string[]> {

@@ -6,7 +6,7 @@ import type { Finished } from "../process";
 import { startProcess, temporaryDirectory, waitFor, type ManagedProcess } from "../process";
 
 /** What mariadb-install-db, a shell script, works with. */
-const INSTALLING = ["mariadb-install-db", "my_print_defaults", "resolveip", "cat", "chmod", "chown", "dirname", "mkdir", "sed", "uname", "test"];
+export const INSTALLING = ["mariadb-install-db", "my_print_defaults", "resolveip", "cat", "chmod", "chown", "dirname", "mkdir", "sed", "uname", "test"];
 /** The image whose programs are those of this machine, with the server that a drill starts. */
 export const MARIADB_IMAGE: ImageProfile = {
   tools: ["sh", "sleep", "mariadb", "mariadb-dump", "id", "mariadbd", "mariadb-tzinfo-to-sql", ...INSTALLING],

@@ -184,7 +184,7 @@ export class Cluster {
     await run("ip", ["route", "add", SERVICES, "dev", "node0"]);
     writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
     writeFileSync(this.path("containerd.toml"), this.containerdConfig());
-    writeFileSync(this.path("cni/10-bridge.conflist"), cniConfig());
+    writeFileSync(this.path("cni/10-bridge.conflist"), cniConfig(this.path("leases")));
     writeFileSync(this.path("kubelet.yaml"), JSON.stringify(this.kubeletConfig()));
     writeFileSync(this.path("kube-proxy.yaml"), JSON.stringify(this.proxyConfig()));
     this.processes.push(await startProcess({ command: "containerd", args: ["-c", this.path("containerd.toml")], ready: { file: this.containerdSocket } }));
@@ -292,8 +292,9 @@ state = "${this.path("run/containerd")}"
   }
 }
 
-function cniConfig(): string {
-  const ipam = { type: "host-local", ranges: [[{ subnet: PODS }]], routes: [{ dst: "0.0.0.0/0" }] };
+/** @param leases directory of the addresses that are taken: by default they would stay on the machine, also after a run that was killed */
+function cniConfig(leases: string): string {
+  const ipam = { type: "host-local", dataDir: leases, ranges: [[{ subnet: PODS }]], routes: [{ dst: "0.0.0.0/0" }] };
   return JSON.stringify({
     cniVersion: "0.4.0",
     name: "bridge",

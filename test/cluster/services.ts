@@ -191,7 +191,7 @@ export function objectsOfServer(server: Server, directory: string): readonly Kub
     {
       apiVersion: "apps/v1",
       kind: "Deployment",
-      metadata: { name, namespace },
+      metadata: { name, namespace, ...{ labels } },
       spec: { replicas: 1, strategy: { type: "Recreate" }, selector: { matchLabels: labels }, template: { metadata: { labels }, spec } },
     },
     ...(port === undefined

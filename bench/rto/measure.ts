@@ -1,17 +1,22 @@
 /** The measurement; runs as root in a namespace of its own, see index.ts. Prints JSON. */
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { SqliteBackup } from "../../constructs/backup";
+import { NfsBackupVolume, PodVolume } from "../../constructs/storage";
 import { mysqlBackupUserSql } from "../../lib/privileges/mysql";
+import { Retention } from "../../lib/retention";
+import { Schedule } from "../../lib/schedule";
 import { runRestore } from "../../test/helpers/drill";
+import { runCronJob } from "../../test/helpers/pod";
 import { execute, makeNode } from "../../test/helpers/etcd-node";
 import { makeTarget, type FoundGeneration } from "../../test/helpers/pod/target";
-import { run, temporaryDirectory } from "../../test/helpers/process";
+import { chownTree, run, temporaryDirectory } from "../../test/helpers/process";
 import { Etcd, Pki } from "../../test/helpers/servers/etcd";
 import { MariaDb } from "../../test/helpers/servers/mariadb";
 import { VaultServer, vaultProgram } from "../../test/helpers/servers/vault";
+import { Template } from "../../test/helpers/template";
 import * as etcdSetup from "../../test/engines/etcd-setup";
 import * as mysqlSetup from "../../test/engines/mysql-setup";
-import * as sqliteSetup from "../../test/engines/sqlite-setup";
 import * as vaultSetup from "../../test/engines/vault-setup";
 import { load, print, runJob, say, startServer, synthesise } from "../postgres/cluster";
 import { TABLES } from "../postgres/data";
@@ -19,6 +24,10 @@ import type { MeasuredRto } from "./index";
 
 /** Of each kind of data, about. */
 const MEGABYTES = Number(process.env.BENCH_MEGABYTES ?? 400);
+
+const DATABASE = "db.sqlite3";
+/** Of the runner's image. */
+const USER = 1000;
 
 const KINDS: readonly (() => Promise<MeasuredRto | undefined>)[] = [postgres, mysql, vault, vaultwarden, etcd];
 
@@ -92,14 +101,31 @@ async function vault(): Promise<MeasuredRto | undefined> {
 }
 
 async function vaultwarden(): Promise<MeasuredRto> {
-  const json = sqliteSetup.synthesise();
-  const rows = `WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${MEGABYTES * 500}) INSERT INTO large SELECT i, randomblob(1000), 'text ' || i FROM n;`;
-  const volume = await sqliteSetup.vault(`CREATE TABLE large (id INTEGER PRIMARY KEY, data BLOB, text TEXT); CREATE INDEX by_text ON large (text); ${rows}`);
-  const bytes = statSync(join(volume, sqliteSetup.DATABASE)).size;
-  const generation = await sqliteSetup.backUp(json, volume);
-  const empty = temporaryDirectory("empty", sqliteSetup.USER);
-  const result = await runRestore(json, join(generation.path, "../.."), { backup: "backup", volumes: { "app-data": empty }, env: { GENERATION: "newest" } });
-  return took("Vaultwarden", bytes, result, 5);
+  const json = JSON.stringify(
+    Template.of((stack) => {
+      new SqliteBackup(stack, "backup", {
+        namespace: "app",
+        data: PodVolume.fromClaim("data"),
+        database: DATABASE,
+        colocateWith: { labels: { app: "app" } },
+        volume: new NfsBackupVolume(stack, "volume", { name: "target", namespace: "app", server: "192.0.2.1", path: "/mnt/main/target" }),
+        schedule: Schedule.cron("0 */6 * * *"),
+        retention: Retention.keepDays(30),
+        files: [{ path: "attachments" }],
+      });
+    }).json,
+  );
+  const volume = temporaryDirectory("data");
+  const rows = `WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${MEGABYTES * 900}) INSERT INTO item SELECT i, randomblob(1000), 'text ' || i FROM n;`;
+  await run("sqlite3", [join(volume, DATABASE), `CREATE TABLE item (id INTEGER PRIMARY KEY, data BLOB, text TEXT); CREATE INDEX by_text ON item (text); ${rows}`]);
+  await run("sh", ["-ec", `mkdir '${volume}/attachments' && for i in $(seq 100); do head -c 100000 /dev/urandom > '${volume}/attachments/'$i; done`]);
+  chownTree(volume, USER);
+  const target = makeTarget(json, { name: "backup" });
+  const { ok, logs } = await runCronJob(json, { name: "backup", volumes: { data: volume, target }, timeoutSeconds: 1800 });
+  if (!ok) throw new Error(JSON.stringify(logs, undefined, 2));
+  const empty = temporaryDirectory("empty", USER);
+  const options = { backup: "backup", volumes: { data: empty }, env: { GENERATION: "newest" }, timeoutSeconds: 1800 };
+  return took("Vaultwarden", statSync(join(volume, DATABASE)).size, await runRestore(json, target, options), 5);
 }
 
 async function etcd(): Promise<MeasuredRto> {

@@ -17,7 +17,6 @@ export class PlatformStack extends ServiceStack {
       lifecycle: { preventDestroy: true },
     });
     const volume = this.backupVolume("etcd-volume", etcd.namespace, etcd.volume);
-    volume.node.addDependency(namespace);
     const backup = new EtcdSnapshotBackup(this, "etcd-backup", {
       namespace: etcd.namespace,
       schedule: etcd.schedule,
@@ -29,6 +28,6 @@ export class PlatformStack extends ServiceStack {
       retention: Retention.keepDays(30),
       pushgateway,
     });
-    backup.node.addDependency(namespace);
+    this.waitFor(namespace, volume, backup);
   }
 }

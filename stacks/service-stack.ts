@@ -1,6 +1,6 @@
 import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
-import { LocalBackend, TerraformStack } from "cdktf";
-import type { Construct } from "constructs";
+import { LocalBackend, TerraformResource, TerraformStack } from "cdktf";
+import type { Construct, IConstruct } from "constructs";
 import { NfsBackupVolume } from "../constructs/storage";
 import { site, type SiteVolume } from "./site";
 
@@ -12,6 +12,13 @@ export abstract class ServiceStack extends TerraformStack {
     // Relative, so that the JSON is the same wherever it is synthesised.
     new LocalBackend(this, { path: `${site.states}/${id}/terraform.tfstate` });
     new KubernetesProvider(this, "kubernetes", { configPath: site.kubeconfig });
+  }
+
+  /** Makes every resource below a construct wait for another one. The framework renders no `depends_on` for `node.addDependency`. */
+  protected waitFor(resource: TerraformResource, ...constructs: readonly IConstruct[]): void {
+    for (const each of constructs.flatMap((construct) => construct.node.findAll())) {
+      if (TerraformResource.isTerraformResource(each)) each.dependsOn = [...(each.dependsOn ?? []), resource.fqn];
+    }
   }
 
   /** The export `<root>/<directory>` of the file server, as volume and claim. */

@@ -1,5 +1,5 @@
 import { KubernetesProvider } from "@cdktf/provider-kubernetes/lib/provider";
-import { LocalBackend, TerraformResource, TerraformStack } from "cdktf";
+import { dependable, LocalBackend, TerraformResource, TerraformStack } from "cdktf";
 import type { Construct, IConstruct } from "constructs";
 import { NfsBackupVolume } from "../constructs/storage";
 import { site, type SiteVolume } from "./site";
@@ -17,7 +17,7 @@ export abstract class ServiceStack extends TerraformStack {
   /** Makes every resource below a construct wait for another one. The framework renders no `depends_on` for `node.addDependency`. */
   protected waitFor(resource: TerraformResource, ...constructs: readonly IConstruct[]): void {
     for (const each of constructs.flatMap((construct) => construct.node.findAll())) {
-      if (TerraformResource.isTerraformResource(each)) each.dependsOn = [...(each.dependsOn ?? []), resource.fqn];
+      if (TerraformResource.isTerraformResource(each)) each.dependsOn = [...(each.dependsOn ?? []), dependable(resource)];
     }
   }
 

@@ -30,7 +30,8 @@ measured(process.argv[2] ?? "", (app) => {
     for (const [index, { type, config }] of resources.entries()) {
       const data = config.data as { readonly [key: string]: string | number } | undefined;
       const given = data?.["runner.js"] === undefined ? config : { ...config, data: { ...data, "runner.js": runners[Number(data["runner.js"])] } };
-      new (classOf(type))(stack, `resource-${index}`, given);
+      const dependsOn = (config.dependsOn as readonly string[] | undefined)?.map((fqn) => ({ fqn }));
+      new (classOf(type))(stack, `resource-${index}`, dependsOn === undefined ? given : { ...given, dependsOn });
     }
   }
 });

@@ -121,9 +121,9 @@ export class Cluster {
     await this.dns?.stop();
     this.driver?.stop();
     for (const part of this.processes.splice(0).reverse()) await part.stop();
-    // Containers outlive their runtime, and the link its node: both would be in the way of the next cluster of the same test.
+    // Containers outlive their runtime, and links their node: the next cluster of the same test gives its pods the same addresses.
     killContainers();
-    await run("ip", ["link", "delete", "node0"], { mayFail: true });
+    for (const link of ["node0", "cni0"]) await run("ip", ["link", "delete", link], { mayFail: true });
   }
 
   private async startControlPlane(): Promise<void> {

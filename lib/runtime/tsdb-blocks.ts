@@ -2,7 +2,7 @@ import { createWriteStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
-import type { Fact } from "./manifest";
+import type { Fact, Fingerprint } from "./manifest";
 import { readTar } from "./tar";
 import { checkTombstones, ChunkTally, readIndex, readSegment } from "./tsdb";
 
@@ -27,6 +27,11 @@ export function parseMeta(name: string, text: string): BlockFacts {
 /** Whether a directory's name is that of a block. */
 export function isBlock(name: string): boolean {
   return BLOCK.test(name);
+}
+
+/** What {@link totals} says, of a fingerprint that has the hash of the blocks' bytes besides. */
+export function totalsIn({ sha256: _, ...facts }: Fingerprint): Fingerprint {
+  return facts;
 }
 
 /** Of all blocks together. */

@@ -123,14 +123,15 @@ describe("after the loss of everything but the offsite copy", () => {
     const [define = ""] = commandsOf(text(fileOf(service))).filter((commands) => commands.includes("\nrestore() {"));
     const typed = async (commands: string): Promise<string> => homelab.cluster.shell(`${define}\n${commands}`);
     const log: string[] = [];
-    for (const [index, commands] of steps(service).entries()) {
+    const all = steps(service);
+    for (const [index, commands] of all.entries()) {
       if (commands.startsWith("kubectl create secret ")) {
         await typed(`printf %s '${ROOT}' | { ${commands}; }`);
         continue;
       }
       const output = await typed(commands);
       log.push(output);
-      if (!commands.includes("DRY_RUN=true") || steps(service)[index + 1]?.startsWith("restore ") === true) continue;
+      if (!commands.includes("DRY_RUN=true") || all[index + 1]?.startsWith("restore ") === true) continue;
       // "Then again without DRY_RUN, and where the target is not empty with CONFIRM set to the name that the plan says."
       const [, confirm] = /needs CONFIRM="(.*)"/.exec(output) ?? [];
       log.push(await typed(commands.replace("DRY_RUN=true", confirm === undefined ? "DRY_RUN=false" : `CONFIRM=${confirm}`)));

@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { isBlock } from "../../lib/runtime/tsdb-blocks";
 import { cut, decompressed, forge, proven, runDrill, refused, restored, runRestore, type CompanionOptions, type Forgery, type RestoreResult } from "../helpers/drill";
-import { startCronJob } from "../helpers/pod";
+import { startCronJob, type RunningPod } from "../helpers/pod";
 import { succeeded } from "../helpers/pod/backup";
 import { mountTmpfs, type FoundGeneration } from "../helpers/pod/target";
 import { chownTree, temporaryDirectory, waitFor } from "../helpers/process";
@@ -67,6 +67,17 @@ function restore(data: string, env: NonNullable<CompanionOptions["env"]> = {}, f
   const { target } = forge(json, generation, forgery, NAME);
   const options = { backup: NAME, services: SERVICES, volumes: { [DATA]: data } };
   return runRestore(json, target, { ...options, env: { GENERATION: "newest", ...env } });
+}
+
+/** A restore that has begun to write. */
+async function startRestore(data: string): Promise<RunningPod> {
+  const { target } = forge(json, generation, {}, NAME);
+  const pod = startCronJob(json, {
+    ...{ name: `${NAME}-restore`, services: SERVICES, volumes: { [DATA]: data, [NAME]: target } },
+    env: { GENERATION: "newest", CONFIRM },
+  });
+  await waitFor(() => readdirSync(data).some((name) => name.startsWith(".cdktf-backup-restoring-")), "the restore");
+  return pod;
 }
 
 /** Where what was replaced is. */
@@ -210,12 +221,7 @@ describe("refuses, and changes nothing,", () => {
   });
 
   test("when it is told to stop while it writes", async () => {
-    const { target } = forge(json, generation, {}, NAME);
-    const pod = startCronJob(json, {
-      ...{ name: `${NAME}-restore`, services: SERVICES, volumes: { [DATA]: data, [NAME]: target } },
-      env: { GENERATION: "newest", CONFIRM },
-    });
-    await waitFor(() => readdirSync(data).some((name) => name.startsWith(".cdktf-backup-restoring-")), "the restore");
+    const pod = await startRestore(data);
     pod.kill({ container: "runner", signal: "SIGTERM" });
     const { exitCodes } = await pod.done;
     expect(exitCodes.runner).toBe(143);
@@ -239,12 +245,7 @@ describe("a server that runs", () => {
   test("is noticed where it is started while the restore is prepared", async () => {
     const data = await later();
     const before = blocksIn(data);
-    const { target } = forge(json, generation, {}, NAME);
-    const pod = startCronJob(json, {
-      ...{ name: `${NAME}-restore`, services: SERVICES, volumes: { [DATA]: data, [NAME]: target } },
-      env: { GENERATION: "newest", CONFIRM },
-    });
-    await waitFor(() => readdirSync(data).some((name) => name.startsWith(".cdktf-backup-restoring-")), "the restore");
+    const pod = await startRestore(data);
     pod.kill({ container: "runner", signal: "SIGSTOP" });
     const server = await Prometheus.start({ data, scrape: false });
     pod.kill({ container: "runner", signal: "SIGCONT" });

@@ -9,7 +9,7 @@ import { archiveMembers } from "../stored-tree";
 import { Swap } from "../swap";
 import { TreeArchive } from "../tree-archive";
 import { TreeWriter } from "../tree-writer";
-import { type BlockFacts, isBlock, parseMeta, readBlocks, totals } from "../tsdb-blocks";
+import { type BlockFacts, isBlock, parseMeta, readBlocks, totals, totalsIn } from "../tsdb-blocks";
 import type { PrometheusSettings } from "./prometheus";
 
 /** What a server has in its data directory besides blocks: what it has not written to one yet. */
@@ -75,8 +75,7 @@ export class PrometheusRestore implements RestoreEngine<PrometheusPlan> {
     swap.assertPlaced();
     const blocks: BlockFacts[] = [];
     for (const name of readdirSync(data).filter(isBlock).sort()) blocks.push(parseMeta(name, await readFile(join(data, name, "meta.json"), "utf8")));
-    const { sha256: _, ...facts } = manifest.fingerprint;
-    assertSame("the blocks in place:", facts, totals(blocks));
+    assertSame("the blocks in place:", totalsIn(manifest.fingerprint), totals(blocks));
     const left = UNWRITTEN.filter((name) => existsSync(join(data, name)));
     if (left.length > 0) throw new Error(`${data} has ${left.join(", ")} again: does the server run?`);
     return [`${blocks.length} blocks are in place in ${data}; every chunk and series of them was read back, ${String(manifest.fingerprint.samples)} samples`];

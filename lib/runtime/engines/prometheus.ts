@@ -5,7 +5,7 @@ import type { Dump, Engine, Run } from "../engine";
 import type { HttpOptions } from "../http-client";
 import { reasonOf } from "../log";
 import { PrometheusClient } from "../prometheus-client";
-import { type BlockFacts, isBlock, parseMeta, readBlocks, totals } from "../tsdb-blocks";
+import { type BlockFacts, isBlock, parseMeta, readBlocks, totals, totalsIn } from "../tsdb-blocks";
 import { TreeArchive } from "../tree-archive";
 
 /** Where a Prometheus is, and its data. */
@@ -63,8 +63,7 @@ export class PrometheusEngine implements Engine {
     const [file] = files;
     if (file === undefined) throw new Error("there is no snapshot");
     const found = totals(await readBlocks(run.open(file), join(run.scratch, "index")));
-    const { sha256: _, ...wanted } = fingerprint;
-    if (!isDeepStrictEqual(found, wanted)) throw new Error("the blocks on the target are not those of the snapshot");
+    if (!isDeepStrictEqual(found, totalsIn(fingerprint))) throw new Error("the blocks on the target are not those of the snapshot");
     return [`every chunk and series of the snapshot was read back from the target: ${found.samples} samples, as many as the server says`];
   }
 

@@ -251,7 +251,7 @@ export function plain({ path, type, mode, uid, gid, mtimeMs, size, target }: Tar
 }
 
 /** The time of a file as the calls that set it take it. Node.js takes a negative number for the present, but not a date. */
-export function fileTime({ mtimeMs }: TarEntry): number | Date {
+export function fileTime({ mtimeMs }: Pick<TarEntry, "mtimeMs">): number | Date {
   return mtimeMs < 0 ? new Date(mtimeMs) : mtimeMs / 1000;
 }
 

@@ -28,10 +28,12 @@ const STOP = "stop its application first: kubectl scale deployment,statefulset -
 const generationOf: { [layout in Layout]?: FoundGeneration } = {};
 /** What the tree was when it was backed up. */
 let wanted: ReturnType<typeof stateOf>;
+let rootTime: number;
 
 beforeAll(async () => {
   const data = manifoldTree();
   wanted = stateOf(data);
+  rootTime = Math.floor(statSync(data).mtimeMs / 1000);
   for (const layout of LAYOUTS) generationOf[layout] = await backUp(jsonOf[layout], { data });
 });
 
@@ -72,20 +74,21 @@ describe.each(LAYOUTS)("a restore of the layout %s", (layout) => {
     expect(log).toContain(`what was there is in /source/data/${kept}: remove it once the application works`);
   });
 
-  test("needs no word to restore to an empty volume, and gives its root the mode that it had", async () => {
+  test("needs no word to restore to an empty volume, and gives its root the mode and time that it had", async () => {
     const data = temporaryDirectory("empty", USER);
     chmodSync(data, 0o700);
     restored(await restore(layout, data));
     expect(stateOf(data)).toEqual(wanted);
-    expect(statSync(data).mode & 0o7777).toBe(0o755);
+    const { mode, mtimeMs } = statSync(data);
+    expect([mode & 0o7777, Math.floor(mtimeMs / 1000)]).toEqual([0o755, rootTime]);
   });
 
-  test("leaves the mode of a root that belongs to others", async () => {
+  test("leaves the mode and time of a root that belongs to others", async () => {
     const data = temporaryDirectory("empty", 0);
     chownSync(data, 0, USER);
     chmodSync(data, 0o2775);
     const log = restored(await restore(layout, data));
-    expect(log).toContain("/source/data keeps its mode 2775, as it belongs to another user; it had 755");
+    expect(log).toContain("/source/data keeps its mode 2775 and its time, as it belongs to another user; its mode was 755");
     expect(Object.keys(stateOf(data))).toEqual(Object.keys(wanted));
   });
 

@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, readdirSync } from "node:fs";
+import { chmodSync, lstatSync, readdirSync, type Stats, utimesSync } from "node:fs";
 import { join } from "node:path/posix";
 import { assertSame } from "../facts";
 import { isBelow } from "../generation";
@@ -6,7 +6,7 @@ import { humanBytes } from "../progress";
 import type { Restore, RestoreEngine, RestorePlan } from "../restore";
 import { readBack, select, selected, type Selection, treeMembers } from "../stored-tree";
 import { existsNow, Swap, Watch } from "../swap";
-import type { TreeFacts } from "../tree";
+import { fileTime, type TreeFacts } from "../tree";
 import { TreeWriter } from "../tree-writer";
 import { filesExcluder, type FilesSettings } from "./files";
 
@@ -96,10 +96,10 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
       signal.throwIfAborted();
       for (const { root, selection, old, swap } of parts) {
         const names = selection === undefined ? readdirSync(swap.tree) : [selection.path];
-        const { mode } = lstatSync(swap.tree);
+        const was = lstatSync(swap.tree);
         await swap.run(old, names, into, signal);
         done.push(swap);
-        if (selection === undefined && into === undefined) this.setMode(root, mode, log);
+        if (selection === undefined && into === undefined) this.setRoot(root, was, log);
       }
     } catch (error) {
       for (const swap of done.reverse()) swap.back();
@@ -144,14 +144,14 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
   }
 
   /** The root of a volume may belong to others, who gave it the mode that it has. */
-  private setMode(root: string, mode: number, log: (message: string) => void): void {
+  private setRoot(root: string, { mode, mtimeMs }: Stats, log: (message: string) => void): void {
     const [wanted, found] = [mode, lstatSync(root).mode].map((bits) => (bits & 0o7777).toString(8));
-    if (wanted === found) return;
     try {
-      chmodSync(root, mode & 0o7777);
+      if (wanted !== found) chmodSync(root, mode & 0o7777);
+      utimesSync(root, fileTime({ mtimeMs }), fileTime({ mtimeMs }));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
-      log(`${root} keeps its mode ${found}, as it belongs to another user; it had ${wanted}`);
+      log(`${root} keeps its ${wanted === found ? "time" : `mode ${found} and its time`}, as it belongs to another user; its mode was ${wanted}`);
     }
   }
 

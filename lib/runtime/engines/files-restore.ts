@@ -85,6 +85,7 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
   public async apply(restore: Restore, { parts, into }: FilesPlan): Promise<void> {
     const { signal, log } = restore;
     const done: Swap[] = [];
+    const roots = new Map<string, Stats>();
     try {
       for (const part of parts) {
         await part.swap.begin(log);
@@ -96,10 +97,9 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
       signal.throwIfAborted();
       for (const { root, selection, old, swap } of parts) {
         const names = selection === undefined ? readdirSync(swap.tree) : [selection.path];
-        const was = lstatSync(swap.tree);
+        if (selection === undefined && into === undefined) roots.set(root, lstatSync(swap.tree));
         await swap.run(old, names, into, signal);
         done.push(swap);
-        if (selection === undefined && into === undefined) this.setRoot(root, was, log);
       }
     } catch (error) {
       for (const swap of done.reverse()) swap.back();
@@ -107,6 +107,8 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
     } finally {
       for (const { swap } of parts) await swap.end(log);
     }
+    // Last, as the room for the restore was in it until now.
+    for (const [root, was] of roots) this.setRoot(root, was, log);
   }
 
   /** The trees were read back and compared before they were put into their places: here it is seen that they are there, and alone. */

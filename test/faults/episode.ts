@@ -2,7 +2,7 @@ import type { CronJobOptions, PodResult } from "../helpers/pod";
 import type { FoundGeneration } from "../helpers/pod/target";
 import type { Subject } from "../helpers/subjects/subject";
 import type { Fault } from "./faults";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VERDICT, type Verdict } from "../../lib/runtime/verdict";
@@ -13,6 +13,9 @@ import { TARGET_CLAIM } from "../helpers/subjects/subject";
 const ROOMY = 256 << 20;
 /** Episodes that one target serves: what one leaves behind is there for the next. */
 const EPISODES_A_TARGET = 5;
+/** Age up to which the subjects' newest generations are recent: a day's schedule and its grace. */
+const RPO_MS = 26 * 3_600_000;
+const AGE = /^the newest generation is .* old, but may be 26\.0 h at most$/;
 
 /** What is done to a subject's source while it is backed up. */
 export interface Load {
@@ -41,6 +44,7 @@ export class Stage {
     const { subject } = this;
     if (fault.targetBytes !== undefined || fault.spoils === true) this.leave();
     const target = (this.target ??= makeTarget(subject.synthesised, { bytes: fault.targetBytes ?? ROOMY }));
+    passLease(target);
     const before = new Set(this.published(target).map(({ name }) => name));
     const results = await this.backUp(target, fault, load);
     const codes = results.map(({ exitCodes }) => exitCodes["runner"] ?? -1);
@@ -131,9 +135,18 @@ export class Stage {
     const verdict = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Verdict) : undefined;
     const green = result.ok && verdict?.green === true;
     if (green === sound) return;
+    // Written under a clock that was days behind, it says that it is old, and its content was compared before that was said.
+    if (sound && Date.now() - Date.parse(generation.manifest.startedAt) > RPO_MS && AGE.test(verdict?.reason ?? "")) return;
     const what = sound ? "a sound generation was not proven" : "a damaged generation was proven";
     throw new Error(`${what}: ${generation.name}\n${Object.values(result.logs).join("\n")}`);
   }
+}
+
+/** Lets the lease of a killed run end, as it has when a schedule's next run begins: nobody waits minutes for it here. */
+function passLease(target: string): void {
+  const long = Date.now() / 1000 - 86_400;
+  const locks = readdirSync(target, { recursive: true, encoding: "utf8" }).filter((path) => /(^|\/)\.lock\.\d+$/.test(path));
+  for (const lock of locks) utimesSync(join(target, lock), long, long);
 }
 
 /** @throws Error unless every file of a published generation is there with its size */

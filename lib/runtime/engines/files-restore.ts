@@ -146,11 +146,12 @@ export class FilesRestore implements RestoreEngine<FilesPlan> {
   }
 
   /** The root of a volume may belong to others, who gave it the mode that it has. */
-  private setRoot(root: string, { mode, mtimeMs }: Stats, log: (message: string) => void): void {
-    const [wanted, found] = [mode, lstatSync(root).mode].map((bits) => (bits & 0o7777).toString(8));
+  private setRoot(root: string, was: Stats, log: (message: string) => void): void {
+    const [wanted, found] = [was.mode, lstatSync(root).mode].map((bits) => (bits & 0o7777).toString(8));
+    const time = fileTime(was);
     try {
-      if (wanted !== found) chmodSync(root, mode & 0o7777);
-      utimesSync(root, fileTime({ mtimeMs }), fileTime({ mtimeMs }));
+      if (wanted !== found) chmodSync(root, was.mode & 0o7777);
+      utimesSync(root, time, time);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
       log(`${root} keeps its ${wanted === found ? "time" : `mode ${found} and its time`}, as it belongs to another user; its mode was ${wanted}`);
